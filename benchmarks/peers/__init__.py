@@ -1,0 +1,1 @@
+"""Set up and start the servers that the service is measured against."""

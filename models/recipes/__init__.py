@@ -1,0 +1,1 @@
+"""Hold one module per model family; each turns a fetched wheel into an artefact folder."""

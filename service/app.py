@@ -1,0 +1,110 @@
+"""Compose the application: the only place where the floors and the rooms meet."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypedDict
+
+import structlog
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from service import __version__
+from service.embedding.embedder import Embedder
+from service.logs import configure_logs
+from service.metrics import Metrics
+from service.registry import choose_rooms
+from service.runtime.engine import open_engine
+from service.settings import Settings
+from service.stores.opening import open_cache
+from service.web import discovery, health
+from service.web.auth import make_guard, read_api_keys
+from service.web.call import CallMiddleware
+from service.web.capability import Knock, Lent, Resources
+from service.web.docs import mount_docs
+from service.web.openapi import build_document, operation_id
+from service.web.problems import install_problem_handlers
+from service.web.tracing import open_tracing
+
+logger = structlog.get_logger(__name__)
+
+
+class State(TypedDict):
+    """Name what every request finds in `request.state`."""
+
+    resources: Resources
+    knock: Knock
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the application; it opens nothing before its lifespan begins.
+
+    Args:
+        settings: the whole configuration.
+
+    Raises:
+        ValueError: a room is unknown, or the file of API keys cannot be used.
+    """
+    configure_logs(settings.log_level)
+    rooms = choose_rooms(settings.rooms)
+    metrics = Metrics()
+    keys = read_api_keys(settings.api_keys_file) if settings.api_keys_file else ()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(open_tracing(settings.otlp_endpoint))
+            cache = await stack.enter_async_context(open_cache(settings, metrics))
+            engine = await stack.enter_async_context(open_engine(settings, metrics))
+            embedder = Embedder(engine, cache)
+            names = tuple(room.name for room in rooms)
+            lent = Lent(settings, metrics, engine, cache, embedder, names)
+            resources: dict[type, object] = {Lent: lent}
+            for room in rooms:
+                pipeline = await stack.enter_async_context(room.open(lent, room.settings()))
+                resources[type(pipeline)] = pipeline
+            logger.info("service_ready", version=__version__, rooms=names)
+            yield State(resources=resources, knock=engine.batcher.knock)
+
+    app = FastAPI(
+        title="Isotrope",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        openapi_tags=[
+            *({"name": room.name, "description": room.description} for room in rooms),
+            {"name": "discovery", "description": "What is running here."},
+            {"name": "operations", "description": "Probes and metrics."},
+        ],
+        generate_unique_id_function=operation_id,
+        max_body_size=settings.max_body_bytes,
+        separate_input_output_schemas=False,
+        telemetry={"tracing": settings.otlp_endpoint is not None},
+    )
+    app.state.draining = False
+    for room in rooms:
+        app.include_router(room.router, tags=[room.name])
+    app.include_router(discovery.router)
+    app.include_router(health.router)
+    mount_docs(app)
+    install_problem_handlers(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
+        )
+    app.add_middleware(
+        CallMiddleware,
+        metrics=metrics,
+        deadline_ms=settings.request_deadline_ms,
+        access_log=settings.access_log,
+        guard=make_guard(keys),
+    )
+    app.openapi = lambda: build_document(app)  # type: ignore[method-assign]
+    return app

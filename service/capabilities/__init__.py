@@ -1,0 +1,1 @@
+"""Hold one room for each family of capabilities; rooms do not know each other."""

@@ -1,0 +1,1 @@
+"""Embed and compare texts; see README.md."""

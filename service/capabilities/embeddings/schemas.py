@@ -1,0 +1,180 @@
+"""Define the bodies of this room."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, Field, PlainValidator, WithJsonSchema
+
+from service.web.wire import EncodingFormat, Vectors, WireModel
+
+PoolingName: TypeAlias = Literal["mean", "cls", "first_last", "embedding"]
+TruncateSide: TypeAlias = Literal["error", "left", "right"]
+_PAIR = 2
+
+
+def _read_input(value: object) -> list[str] | list[list[int]]:
+    """Return the inputs as a list, from any of the four forms that OpenAI's clients send."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be a text, a list of texts, a list of token ids, or a list of those")
+    kinds = set(map(type, value))
+    if kinds == {str}:
+        return value
+    if kinds == {int}:
+        return [_token_ids(value)]
+    if kinds == {list}:
+        return [_token_ids(ids) for ids in value]
+    raise ValueError("all of its items must be texts, or all token ids, or all lists of token ids")
+
+
+def _token_ids(ids: list[Any]) -> list[int]:
+    if not ids or set(map(type, ids)) != {int} or min(ids) < 0:
+        raise ValueError("token ids must be whole numbers of at least 0, and at least one of them")
+    return ids
+
+
+_IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
+Inputs = Annotated[
+    Any,
+    PlainValidator(_read_input),
+    WithJsonSchema(
+        {
+            "description": "One text, several texts, or the same as token ids of the model.",
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "minItems": 1, "items": {"type": "string"}},
+                _IDS,
+                {"type": "array", "minItems": 1, "items": _IDS},
+            ],
+        }
+    ),
+]
+
+
+class EmbeddingsRequest(WireModel):
+    """Ask for one vector a text."""
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [
+                {"input": "A man is playing a guitar."},
+                {
+                    "input": ["The cat sat on the mat.", "A feline rested on the rug."],
+                    "dimensions": 128,
+                    "encoding_format": "base64",
+                },
+            ]
+        }
+    }
+
+    input: Inputs
+    model: str | None = Field(None, description="Encoder; absent means the default one.")
+    dimensions: int | None = Field(
+        None, ge=1, description="Keep the first so many numbers, at most the model's own."
+    )
+    encoding_format: EncodingFormat = Field(
+        "float", description="`base64` is little-endian float32, half the bytes of `float`."
+    )
+    user: str | None = Field(None, description="Accepted for OpenAI's clients; not used.")
+    pooling: PoolingName | None = Field(
+        None, description="How positions become one vector; absent means the model's own way."
+    )
+    normalize: bool = Field(True, description="Whether vectors have length 1.")
+    truncate: TruncateSide = Field(
+        "right", description="Which end of a text that is too long is cut; `error` refuses it."
+    )
+
+
+class EmbeddingItem(BaseModel):
+    """Hold one vector."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Truncated(BaseModel):
+    """Say what was cut off a text."""
+
+    index: int
+    dropped_tokens: int
+
+
+class Usage(BaseModel):
+    """Count the tokens of a request, special ones included."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsReply(BaseModel):
+    """Hold the vectors, in the order of the inputs."""
+
+    object: Literal["list"]
+    data: list[EmbeddingItem]
+    model: str
+    model_sha256: str
+    usage: Usage
+    truncated: list[Truncated] = Field(description="Texts that did not fit, and by how much.")
+
+
+def _pairs(value: list[list[str]]) -> list[list[str]]:
+    for number, pair in enumerate(value):
+        if len(pair) != _PAIR:
+            raise ValueError(f"pair {number} has {len(pair)} texts; a pair has 2")
+    return value
+
+
+Pairs = Annotated[
+    list[list[str]],
+    AfterValidator(_pairs),
+    WithJsonSchema(
+        {
+            "description": "Pairs of texts; one score each.",
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "array",
+                "minItems": 2,
+                "maxItems": 2,
+                "items": {"type": "string"},
+            },
+        }
+    ),
+]
+
+
+class SimilarityRequest(WireModel):
+    """Ask how alike texts or vectors are; exactly one of pairs, texts and vectors."""
+
+    model_config = {
+        "json_schema_extra": {
+            "oneOf": [{"required": ["pairs"]}, {"required": ["texts"]}, {"required": ["vectors"]}],
+            "examples": [
+                {"pairs": [["A man plays a guitar.", "Someone makes music."]]},
+                {"texts": ["A cat.", "A feline.", "A train."], "metric": "cosine"},
+            ],
+        }
+    }
+
+    pairs: Pairs = Field(default_factory=list, min_length=1)
+    texts: list[str] = Field(
+        default_factory=list, min_length=1, description="Texts; every one is compared with all."
+    )
+    vectors: Vectors | None = None
+    metric: Literal["cosine"] = "cosine"
+    model: str | None = Field(None, description="Encoder; absent means the default one.")
+    pooling: PoolingName | None = Field(None, description="As for embeddings.")
+    truncate: TruncateSide = Field("right", description="As for embeddings.")
+
+
+class SimilarityReply(BaseModel):
+    """Hold one score a pair, or the full matrix."""
+
+    scores: list[float] | list[list[float]]
+    metric: Literal["cosine"]
+    model: str | None = Field(description="Null where vectors were given.")
+    model_sha256: str | None
+    usage: Usage

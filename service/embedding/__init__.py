@@ -1,0 +1,1 @@
+"""Turn texts into sentence embeddings, each text cached on its own."""

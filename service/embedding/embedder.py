@@ -1,0 +1,188 @@
+"""Look each text up, run the missing ones, and give the vectors back in input order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from time import perf_counter
+
+import numpy as np
+
+from service.errors import EmptyInput, Fault, InvalidInput
+from service.numerics.dtypes import Matrix32
+from service.runtime.engine import Encoder, Engine
+from service.runtime.tokenizer import Encoded, Truncate
+from service.stores.cache import Fetched, VectorCache
+from service.stores.entry import Entry
+from service.stores.keys import Keyspace
+
+# Raised when the meaning of a cached vector changes without a change of model or options.
+REVISION = "1"
+# Up to here tokenising costs less than handing it to another thread and waking up again.
+INLINE_CHARACTERS = 2_000
+
+Inputs = Sequence[str] | Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingOptions:
+    """Hold what an embedding depends on besides its text and its model.
+
+    Attributes:
+        pooling: one of the model's poolings, or None for its default.
+        normalize: whether vectors have length 1.
+        truncate: what happens to a text that is too long.
+    """
+
+    pooling: str | None = None
+    normalize: bool = True
+    truncate: Truncate = Truncate.RIGHT
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Hold the embeddings of one request.
+
+    Attributes:
+        vectors: (n, d) float32, in input order.
+        tokens: (n) tokens run for each text, special ones included.
+        dropped_tokens: (n) tokens cut off each text.
+        encoder: which model answered.
+        stages: seconds by stage: cache, tokenize, queue, infer.
+        hits: texts that a cache tier held.
+    """
+
+    vectors: Matrix32
+    tokens: Sequence[int]
+    dropped_tokens: Sequence[int]
+    encoder: Encoder
+    stages: dict[str, float]
+    hits: int
+
+
+class Embedder:
+    """Embed texts with any loaded encoder, through the cache.
+
+    Args:
+        engine: models and threads.
+        cache: two tiers of entries.
+    """
+
+    def __init__(self, engine: Engine, cache: VectorCache) -> None:
+        self._engine = engine
+        self._cache = cache
+
+    async def embed(
+        self,
+        inputs: Inputs,
+        *,
+        model: str | None,
+        options: EmbeddingOptions,
+        deadline: float,
+    ) -> Embedded:
+        """Return one vector for each input, in order.
+
+        Args:
+            inputs: texts, or sequences of the model's own token ids.
+            model: encoder id, None for the default.
+            options: pooling, normalisation, truncation.
+            deadline: monotonic seconds until which the caller waits.
+
+        Raises:
+            EmptyInput: no input, or a sequence without ids.
+            InvalidInput: the model lacks the pooling asked for.
+            UnknownModel: no such encoder.
+            SequenceTooLong: a text does not fit and `options.truncate` is `error`.
+            Overloaded: admission is full.
+            DeadlineExceeded: the deadline passed first.
+        """
+        if not inputs:
+            raise EmptyInput("There is no text to embed.", faults=(Fault("/input", "is empty"),))
+        encoder = await self._engine.encoder(model)
+        output = _output_name(encoder, options)
+        stages: dict[str, float] = {}
+
+        async def compute(positions: Sequence[int]) -> list[Entry]:
+            return await self._compute(
+                encoder, [inputs[i] for i in positions], output, options, deadline, stages
+            )
+
+        keys = _keys(encoder.sha256, output, options.truncate, inputs)
+        fetched: Fetched = await self._cache.fetch(keys, compute, deadline=deadline)
+        stages["cache"] = fetched.cache_seconds
+        entries = fetched.entries
+        vectors = (
+            entries[0].vector[np.newaxis]
+            if len(entries) == 1
+            else np.stack([entry.vector for entry in entries])
+        )
+        return Embedded(
+            vectors=vectors,
+            tokens=[entry.tokens for entry in entries],
+            dropped_tokens=[entry.dropped_tokens for entry in entries],
+            encoder=encoder,
+            stages=stages,
+            hits=fetched.memory_hits + fetched.redis_hits,
+        )
+
+    async def _compute(
+        self,
+        encoder: Encoder,
+        inputs: Inputs,
+        output: str,
+        options: EmbeddingOptions,
+        deadline: float,
+        stages: dict[str, float],
+    ) -> list[Entry]:
+        started = perf_counter()
+        encoded = await self._tokenize(encoder, inputs, options.truncate)
+        stages["tokenize"] = perf_counter() - started
+        run = await self._engine.batcher.submit(
+            encoder.lane, [text.ids for text in encoded], output=output, deadline=deadline
+        )
+        stages["queue"] = run.queue_seconds
+        stages["infer"] = run.run_seconds
+        for row in run.rows:
+            row.setflags(write=False)  # a cached row is lent to every later request
+        return [
+            Entry(row, tokens=len(text.ids), dropped_tokens=text.dropped_tokens)
+            for row, text in zip(run.rows, encoded, strict=True)
+        ]
+
+    async def _tokenize(
+        self, encoder: Encoder, inputs: Inputs, truncate: Truncate
+    ) -> list[Encoded]:
+        tokenizer = encoder.tokenizer
+        encode = tokenizer.encode_texts if isinstance(inputs[0], str) else tokenizer.wrap_ids
+        if sum(map(len, inputs)) <= INLINE_CHARACTERS:
+            return encode(inputs, truncate)  # type: ignore[arg-type]
+        return await self._engine.compute(encode, inputs, truncate)
+
+
+def _output_name(encoder: Encoder, options: EmbeddingOptions) -> str:
+    """Return the graph output that has the pooling and the normalisation asked for."""
+    pooling = options.pooling or encoder.manifest.pooling
+    if pooling not in encoder.manifest.poolings:
+        raise InvalidInput(
+            f"The model {encoder.manifest.id} has no pooling {pooling!r}; "
+            f"it has {', '.join(encoder.manifest.poolings)}.",
+            faults=(Fault("/pooling", f"{pooling!r} is not offered by the model"),),
+        )
+    return pooling if options.normalize else f"{pooling}_raw"
+
+
+def _keys(sha256: str, output: str, truncate: Truncate, inputs: Inputs) -> list[bytes]:
+    """Return one cache key for each input; ids and texts never share a key."""
+    if isinstance(inputs[0], str):
+        return _keyspace(sha256, output, truncate, "text").keys(inputs)  # type: ignore[arg-type]
+    space = _keyspace(sha256, output, truncate, "ids")
+    return space.keys(",".join(map(str, ids)) for ids in inputs)
+
+
+@lru_cache(maxsize=256)
+def _keyspace(sha256: str, output: str, truncate: Truncate, kind: str) -> Keyspace:
+    options = {"output": output, "truncate": truncate.value, "input": kind}
+    return Keyspace(
+        capability="embedding", revision=REVISION, artefact_sha256=sha256, options=options
+    )

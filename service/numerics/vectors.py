@@ -1,0 +1,95 @@
+"""Compare and shorten vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from service.errors import DimensionMismatch, InvalidInput, NotFinite
+from service.numerics.dtypes import Matrix32, Vector32
+
+
+def require_finite(vectors: Matrix32) -> None:
+    """Check that every number is finite.
+
+    Raises:
+        NotFinite: one is not; the message names its row, column and value.
+    """
+    if np.isfinite(vectors).all():
+        return
+    row, column = np.argwhere(~np.isfinite(vectors))[0]
+    raise NotFinite(
+        f"Vector {row} holds {vectors[row, column]} at position {column}; "
+        "every number must be finite."
+    )
+
+
+def unit_rows(vectors: Matrix32) -> Matrix32:
+    """Return each row divided by its Euclidean length.
+
+    Args:
+        vectors: (n, d) float32.
+
+    Raises:
+        InvalidInput: a row has length 0, which has no direction.
+    """
+    # float64: the squares of values near 1e20 do not fit float32
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    if not lengths.all():
+        row = int(np.flatnonzero(lengths[:, 0] == 0)[0])
+        raise InvalidInput(f"Vector {row} is all zeros, so it has no direction to compare.")
+    return (vectors / lengths).astype(np.float32)
+
+
+def first_dimensions(vectors: Matrix32, *, k: int, normalize: bool) -> Matrix32:
+    """Return the first k columns, brought back to length 1 where that is wanted.
+
+    A slice of a unit vector is shorter than 1, and a dot product of slices is then no cosine.
+
+    Args:
+        vectors: (n, d) float32.
+        k: columns to keep, 1 ≤ k ≤ d.
+        normalize: whether the rows get length 1 again.
+
+    Raises:
+        DimensionMismatch: k is larger than d.
+    """
+    if k > vectors.shape[1]:
+        raise DimensionMismatch(
+            f"{k} dimensions were asked for and the vectors have {vectors.shape[1]}."
+        )
+    if k == vectors.shape[1]:
+        return vectors
+    kept = np.ascontiguousarray(vectors[:, :k])
+    return unit_rows(kept) if normalize else kept
+
+
+def pair_cosines(left: Matrix32, right: Matrix32) -> Vector32:
+    """Return the cosine of each row of `left` with the same row of `right`.
+
+    cos(a, b) = a·b / (|a| |b|), kept within [-1, 1] against rounding.
+
+    Args:
+        left: (n, d) float32.
+        right: (n, d) float32.
+
+    Returns:
+        (n,) float32.
+    """
+    products = np.einsum("nd,nd->n", unit_rows(left), unit_rows(right))
+    return np.clip(products, -1.0, 1.0)
+
+
+def cosine_matrix(vectors: Matrix32) -> Matrix32:
+    """Return the cosine of every row with every row.
+
+    Args:
+        vectors: (n, d) float32.
+
+    Returns:
+        (n, n) float32, symmetric, its diagonal exactly 1.
+    """
+    units = unit_rows(vectors)
+    cosines = np.clip(units @ units.T, -1.0, 1.0)
+    cosines = (cosines + cosines.T) / 2
+    np.fill_diagonal(cosines, 1.0)
+    return cosines

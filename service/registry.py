@@ -1,0 +1,23 @@
+"""List the rooms of the house: a new capability is one import and one item here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from service.capabilities.embeddings.wiring import capability as embeddings
+from service.web.capability import Capability
+
+CAPABILITIES: tuple[Capability, ...] = (embeddings,)
+
+
+def choose_rooms(names: Sequence[str]) -> tuple[Capability, ...]:
+    """Return the rooms of those names, or all of them where none is named.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    known = {room.name: room for room in CAPABILITIES}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"SERVICE_ROOMS names {unknown[0]!r}; known are {', '.join(known)}.")
+    return tuple(known[name] for name in names) if names else CAPABILITIES

@@ -1,0 +1,153 @@
+"""Describe one built model and refuse files that are not the pinned ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import ArtefactDamaged, ModelNotReady
+
+MANIFEST_NAME = "manifest.json"
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Hold what the service must know about one model folder.
+
+    Attributes:
+        id: name that requests use.
+        kind: what the model does; `encoder` turns a text into a vector.
+        description: one sentence for people.
+        languages: ISO 639-1 codes.
+        licence: SPDX name of the weights' licence.
+        source: where the weights came from.
+        files: file name to (sha256, bytes).
+        dimensions: length of a vector.
+        max_tokens: pieces that the model reads at most, special ones included.
+        pooling: default of `poolings`.
+        poolings: ways to turn positions into one vector.
+        prefix: text put before every input, by default.
+        prefixes: role to prefix, where the model was trained with several.
+        opset: ONNX operator set of the graph.
+        tolerance: largest difference to the reference implementation that was accepted.
+    """
+
+    id: str
+    kind: str
+    description: str
+    languages: tuple[str, ...]
+    licence: str
+    source: Mapping[str, object]
+    files: Mapping[str, tuple[str, int]]
+    dimensions: int
+    max_tokens: int
+    pooling: str
+    poolings: tuple[str, ...]
+    prefix: str
+    prefixes: Mapping[str, str]
+    opset: int
+    tolerance: Mapping[str, float]
+
+    @property
+    def sha256(self) -> str:
+        """Return one digest over every file's name and digest: graph and tokenizer together."""
+        digest = hashlib.sha256()
+        for name in sorted(self.files):
+            digest.update(f"{name}:{self.files[name][0]}\n".encode())
+        return digest.hexdigest()
+
+
+def parse_manifest(entry: Mapping[str, object], origin: str) -> Manifest:
+    """Return the manifest of one entry of a manifest file.
+
+    Args:
+        entry: parsed JSON object.
+        origin: where it was read, for the message.
+
+    Raises:
+        ArtefactDamaged: a field is missing or of the wrong type.
+    """
+    try:
+        files = {
+            name: (str(pin["sha256"]), int(pin["bytes"]))
+            for name, pin in entry["files"].items()  # type: ignore[attr-defined]
+        }
+        return Manifest(
+            id=str(entry["id"]),
+            kind=str(entry["kind"]),
+            description=str(entry["description"]),
+            languages=tuple(entry["languages"]),  # type: ignore[arg-type]
+            licence=str(entry["licence"]),
+            source=dict(entry["source"]),  # type: ignore[call-overload]
+            files=files,
+            dimensions=int(entry["dimensions"]),  # type: ignore[call-overload]
+            max_tokens=int(entry["max_tokens"]),  # type: ignore[call-overload]
+            pooling=str(entry["pooling"]),
+            poolings=tuple(entry["poolings"]),  # type: ignore[arg-type]
+            prefix=str(entry.get("prefix", "")),
+            prefixes=dict(entry.get("prefixes", {})),  # type: ignore[call-overload]
+            opset=int(entry["opset"]),  # type: ignore[call-overload]
+            tolerance=dict(entry.get("tolerance", {})),  # type: ignore[call-overload]
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtefactDamaged(
+            f"{origin} is not a manifest of this service: {error!r}. Build the model again."
+        ) from error
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest that lies in a model folder.
+
+    Raises:
+        ModelNotReady: the folder or its manifest is not there.
+        ArtefactDamaged: the manifest cannot be read.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        entry = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ModelNotReady(
+            f"There is no model in {folder.name!r}. "
+            f"Build it with `isotrope models build {folder.name}`."
+        ) from error
+    except ValueError as error:
+        raise ArtefactDamaged(f"{path} is not JSON: {error}. Build the model again.") from error
+    if not isinstance(entry, dict):
+        raise ArtefactDamaged(f"{path} holds no JSON object. Build the model again.")
+    return parse_manifest(entry, str(path))
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Compare every file of a model with the digest pinned for it.
+
+    Raises:
+        ArtefactDamaged: a file is missing, or its size or SHA-256 differs.
+    """
+    for name, (sha256, size) in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ArtefactDamaged(
+                f"{manifest.id}: {name} is missing. Run `isotrope models build {manifest.id}`."
+            )
+        found = path.stat().st_size
+        if found != size:
+            raise ArtefactDamaged(f"{manifest.id}: {name} has {found} bytes, {size} are pinned.")
+        digest = file_sha256(path)
+        if digest != sha256:
+            raise ArtefactDamaged(
+                f"{manifest.id}: {name} has SHA-256 {digest}, {sha256} is pinned. "
+                f"Run `isotrope models build {manifest.id} --force`."
+            )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file, read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

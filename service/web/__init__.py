@@ -1,0 +1,1 @@
+"""Speak HTTP for every room alike: calls, problems, limits, bodies, replies, health, document."""

@@ -1,0 +1,164 @@
+"""Give each request an identity, a deadline and a stopwatch, and account for it at the end."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import Internal, InvalidInput, ServiceError
+from service.metrics import Metrics
+from service.web.problems import problem_response
+
+SCOPE_KEY = "isotrope.call"
+CLIENT_LEFT = 499  # nginx's number for it; never sent, since nobody is there to read it
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_TIMEOUT = re.compile(r"[0-9]{1,9}")
+
+logger = structlog.get_logger(__name__)
+
+
+class Call:
+    """Hold what belongs to one request.
+
+    Attributes:
+        request_id: the client's own, or one of ours.
+        started: monotonic seconds.
+        deadline: monotonic seconds after which the answer is 504.
+        stages: seconds by stage, for `Server-Timing`.
+        headers: more headers for the answer.
+    """
+
+    __slots__ = ("deadline", "headers", "request_id", "stages", "started", "status")
+
+    def __init__(self, request_id: str, started: float, deadline: float) -> None:
+        self.request_id = request_id
+        self.started = started
+        self.deadline = deadline
+        self.stages: dict[str, float] = {}
+        self.headers: dict[str, str] = {}
+        self.status = CLIENT_LEFT
+
+
+async def current_call(request: Request) -> Call:
+    """Return the call that the request belongs to."""
+    call: Call = request.scope[SCOPE_KEY]
+    return call
+
+
+CurrentCall = Annotated[Call, Depends(current_call)]
+
+
+class CallMiddleware:
+    """Wrap the whole application: identity in, headers out, one metric and one log line a request.
+
+    Args:
+        app: the application.
+        metrics: instruments to write to.
+        deadline_ms: longest time a request may take.
+        access_log: whether to write the line.
+        guard: refuses a request by its headers, API keys for instance.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        metrics: Metrics,
+        deadline_ms: int,
+        access_log: bool,
+        guard: Callable[[Scope, Headers], None],
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._deadline_seconds = deadline_ms / 1000
+        self._access_log = access_log
+        self._guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        started = time.monotonic()
+        call = Call(_request_id(headers), started, started + self._deadline_seconds)
+        scope[SCOPE_KEY] = call
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                call.status = message["status"]
+                _add_headers(message, call)
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            refusal = self._refusal(scope, headers, call)
+            answer = self._app if refusal is None else problem_response(refusal, call.request_id)
+            await answer(scope, receive, send_with_headers)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets one body
+            if call.status != CLIENT_LEFT:
+                raise  # the answer has begun; only cutting it off tells the client
+            logger.error("unexpected_error", request_id=call.request_id, exc_info=error)
+            failure = Internal("Something unexpected failed; the log has it under the request id.")
+            await problem_response(failure, call.request_id)(scope, receive, send_with_headers)
+        finally:
+            self._metrics.in_flight.dec()
+            self._account(scope, call)
+
+    def _refusal(self, scope: Scope, headers: Headers, call: Call) -> ServiceError | None:
+        try:
+            self._guard(scope, headers)
+            asked = headers.get("x-request-timeout-ms")
+            if asked is not None:
+                call.deadline = call.started + min(self._deadline_seconds, _milliseconds(asked))
+        except ServiceError as error:
+            return error
+        return None
+
+    def _account(self, scope: Scope, call: Call) -> None:
+        seconds = time.monotonic() - call.started
+        route = scope.get("route")
+        operation = getattr(route, "name", None) or "unmatched"
+        self._metrics.requests.labels(operation, str(call.status)).inc()
+        self._metrics.request_seconds.labels(operation).observe(seconds)
+        if self._access_log:
+            logger.info(
+                "request",
+                request_id=call.request_id,
+                method=scope["method"],
+                operation=operation,
+                status=call.status,
+                ms=round(seconds * 1000, 2),
+            )
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _milliseconds(text: str) -> float:
+    if not _TIMEOUT.fullmatch(text) or int(text) == 0:
+        raise InvalidInput(
+            f"X-Request-Timeout-Ms is {text[:40]!r}; it must be a whole number of milliseconds, "
+            "at least 1."
+        )
+    return int(text) / 1000
+
+
+def _add_headers(message: Message, call: Call) -> None:
+    headers = MutableHeaders(raw=message.setdefault("headers", []))
+    headers["X-Request-ID"] = call.request_id
+    total = time.monotonic() - call.started
+    stages = [f"{name};dur={seconds * 1000:.2f}" for name, seconds in call.stages.items()]
+    headers["Server-Timing"] = ", ".join([*stages, f"total;dur={total * 1000:.2f}"])
+    for name, value in call.headers.items():
+        headers[name] = value

@@ -1,0 +1,79 @@
+"""Define what a room is to the house, and what the house lends it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar, cast
+
+from fastapi import APIRouter, Depends, Request
+from pydantic_settings import BaseSettings
+
+from service.embedding.embedder import Embedder
+from service.metrics import Metrics
+from service.runtime.engine import Engine
+from service.settings import Settings
+from service.stores.cache import VectorCache
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """Hold the shared floor that rooms are opened on.
+
+    Attributes:
+        settings: of the whole service.
+        metrics: instruments.
+        engine: models and compute threads.
+        cache: cached embeddings.
+        embedder: texts to vectors.
+        rooms: names of the open capabilities.
+    """
+
+    settings: Settings
+    metrics: Metrics
+    engine: Engine
+    cache: VectorCache
+    embedder: Embedder
+    rooms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """Describe one room.
+
+    Attributes:
+        name: as in `SERVICE_ROOMS` and in the OpenAPI tags.
+        description: one sentence for the document.
+        router: its routes.
+        settings: class of its own settings.
+        open: opens it on the shared floor; yields the pipeline that its routes use.
+    """
+
+    name: str
+    description: str
+    router: APIRouter
+    settings: type[BaseSettings]
+    open: Callable[[Lent, Any], AbstractAsyncContextManager[object]]
+
+
+Resources = Mapping[type, object]
+Knock = Callable[[], None]
+
+
+def provide(kind: type[P]) -> Callable[[Request], Awaitable[P]]:
+    """Return a dependency that hands out the opened resource of a type.
+
+    The type is the key: nothing is global, and a test lends resources of its own.
+    """
+
+    async def find(request: Request) -> P:
+        resources: Resources = request.state.resources
+        return cast(P, resources[kind])
+
+    return find
+
+
+CurrentLent = Annotated[Lent, Depends(provide(Lent))]

@@ -1,0 +1,128 @@
+"""Generate a document that clients can be generated from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from service import __version__
+from service.web.problems import MEDIA_TYPE, Problem
+
+_PROBLEM_REF = {"$ref": "#/components/schemas/Problem"}
+_TITLES = {
+    401: "An API key is needed.",
+    404: "Something that the request names is unknown.",
+    409: "The request conflicts with what is stored.",
+    413: "The request is larger than a limit.",
+    415: "The body is of a kind that the operation does not read.",
+    422: "The request cannot be computed.",
+    429: "The service is at capacity; try again after `Retry-After` seconds.",
+    500: "The service broke a promise of its own.",
+    503: "The service, or the model, is not ready.",
+    504: "The deadline passed.",
+}
+DESCRIPTION = """\
+Inference and analysis for the geometry of text, over ONNX models.
+
+Every error is `application/problem+json` with one body, the schema `Problem`. Every answer carries
+`X-Request-ID` and `Server-Timing`. `X-Request-Timeout-Ms` shortens the deadline of a request.
+"""
+_MODEL_CALL = (401, 404, 413, 415, 422, 429, 500, 503, 504)
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the `responses=` of a route for the errors that it can answer."""
+    return {status: {"description": _TITLES[status]} for status in statuses}
+
+
+def model_problems(*more: int) -> dict[int | str, dict[str, Any]]:
+    """Return the errors of every route that runs a model, and further ones."""
+    return problems(*sorted({*_MODEL_CALL, *more}))
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return the name of the handler: stable, and unique by a test."""
+    return route.name
+
+
+def build_document(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document; FastAPI's own, with every error body put right.
+
+    FastAPI documents its own validation error, leaves a schema out that is only referred to, and
+    would describe error bodies as `application/json`.
+    """
+    if app.openapi_schema:
+        return app.openapi_schema
+    document = get_openapi(
+        title="Isotrope",
+        version=__version__,
+        description=DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        routes=app.routes,
+        tags=app.openapi_tags,
+        servers=[{"url": "/", "description": "The service that sent this document."}],
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(problem.pop("$defs"))
+    schemas["Problem"] = problem
+    document["components"]["securitySchemes"] = {
+        "apiKey": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "One of the service's keys, where it was started with keys.",
+        }
+    }
+    document["security"] = [{}, {"apiKey": []}]
+    for path in document["paths"].values():
+        for operation in path.values():
+            _mend_errors(operation)
+            _add_headers(operation)
+    app.openapi_schema = document
+    return document
+
+
+def _mend_errors(operation: dict[str, Any]) -> None:
+    """Give every error answer of an operation the problem body."""
+    responses = operation["responses"]
+    responses.setdefault("422", {"description": _TITLES[422]})
+    for status, response in responses.items():
+        if not status.startswith(("4", "5")):
+            continue
+        response["description"] = _TITLES[int(status)]
+        response["content"] = {MEDIA_TYPE: {"schema": dict(_PROBLEM_REF)}}
+        if status == "429":
+            response["headers"] = {
+                "Retry-After": {
+                    "description": "Seconds after which a retry has a chance.",
+                    "schema": {"type": "integer", "minimum": 1},
+                }
+            }
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _add_headers(operation: dict[str, Any]) -> None:
+    """Document the headers that every operation reads."""
+    operation.setdefault("parameters", []).extend(
+        [
+            {
+                "name": "X-Request-ID",
+                "in": "header",
+                "required": False,
+                "description": "Identity of the request; echoed, or made up where it is absent.",
+                "schema": {"type": "string"},
+            },
+            {
+                "name": "X-Request-Timeout-Ms",
+                "in": "header",
+                "required": False,
+                "description": "Milliseconds after which the answer is of no use any more.",
+                "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+            },
+        ]
+    )

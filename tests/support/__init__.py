@@ -1,0 +1,1 @@
+"""Real servers, faults and fakes that several kinds of tests share."""
