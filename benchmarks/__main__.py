@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Callable, Sequence
 
-from benchmarks import compare, results
+from benchmarks import compare, cost, memory, overload, redis_faults, results
 from benchmarks.compare import Plan
 from benchmarks.peers.setup import set_up
 from benchmarks.results import say
@@ -17,6 +17,11 @@ SCENARIOS: dict[str, Callable[[Plan], None]] = {
     "short": compare.run_short,
     "batch32": compare.run_batch32,
     "reviews": compare.run_reviews,
+    "overhead": cost.run_overhead,
+    "hits": cost.run_hits,
+    "memory": memory.run_memory,
+    "overload": overload.run_overload,
+    "redis": redis_faults.run_redis,
 }
 
 

@@ -49,7 +49,7 @@ class Plan:
 
 def run_short(plan: Plan) -> None:
     """Measure one short text a request; the peers as they are set up by most: 32 and 64."""
-    contestants = [Ours(), Infinity(), LitServe()]
+    contestants: list[Contestant] = [Ours(), Infinity(), LitServe()]
     before = os.getloadavg()
     rounds = alternate(contestants, SHORT, plan=plan)
     bars = []

@@ -124,7 +124,6 @@ def _start_ours(ours: Ours, port: int) -> Server:
     console_script = Path(sys.executable).parent / "isotrope"
     env = {"SERVICE_ROOMS": "embeddings", "SERVICE_ACCESS_LOG": "false", **ours.settings}
     command = [str(console_script), "serve", "--port", str(port)]
-    if "BENCH_STANDIN" in __import__("os").environ: command = [sys.executable, __import__("os").environ["BENCH_STANDIN"], "--port", str(port)]
     return start_server(ours.name, command, port=port, ready="/readyz", env=env, folder=LOGS)
 
 

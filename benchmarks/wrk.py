@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ class Sample:
 
     Attributes:
         requests: answers received.
-        failures: answers that were not 2xx, and broken or timed-out connections.
+        bad_status: answers of 400 and above.
+        broken: connections that failed or timed out.
         requests_per_second: answers a second, failures included.
         texts_per_second: texts embedded a second.
         p50_ms: median time to an answer.
@@ -57,7 +59,8 @@ class Sample:
     """
 
     requests: int
-    failures: int
+    bad_status: int
+    broken: int
     requests_per_second: float
     texts_per_second: float
     p50_ms: float
@@ -67,6 +70,11 @@ class Sample:
     rss_bytes: int
     answer_bytes: float
     by_status: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> int:
+        """Return the requests that got no 2xx answer."""
+        return self.bad_status + self.broken
 
     def as_dict(self) -> dict[str, object]:
         """Return the fields, rounded for the result file."""
@@ -118,15 +126,33 @@ def parse(output: str) -> dict[str, Any]:
     raise ClientMissing(f"wrk printed no result:\n{output[-1500:]}")
 
 
-def measure(server: Server, load: Load, *, seconds: float, seed: int) -> Sample:
-    """Send `load` to `server` and return what happened; its CPU is read right before and after."""
+def measure(
+    server: Server,
+    load: Load,
+    *,
+    seconds: float,
+    seed: int,
+    meanwhile: Callable[[], None] | None = None,
+) -> Sample:
+    """Send `load` to `server` and return what happened; its CPU is read right before and after.
+
+    Args:
+        server: who answers.
+        load: what is sent.
+        seconds: for how long.
+        seed: of the random texts.
+        meanwhile: called once the clients have started; it should return before they end.
+    """
     before = server.cpu_ms()
-    ran = subprocess.run(
+    client = subprocess.Popen(
         command(load, port=server.port, seconds=seconds, seed=seed),
-        capture_output=True, text=True, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+    if meanwhile is not None:
+        meanwhile()
+    output, _ = client.communicate()
     cpu = server.cpu_ms() - before
-    return to_sample(parse(ran.stdout + ran.stderr), load=load, cpu_ms=cpu, rss=server.rss_bytes())
+    return to_sample(parse(output), load=load, cpu_ms=cpu, rss=server.rss_bytes())
 
 
 def to_sample(numbers: dict[str, Any], *, load: Load, cpu_ms: float, rss: int) -> Sample:
@@ -136,7 +162,8 @@ def to_sample(numbers: dict[str, Any], *, load: Load, cpu_ms: float, rss: int) -
     bad = int(numbers["bad_status"])
     return Sample(
         requests=requests,
-        failures=bad + int(numbers["socket_errors"]) + int(numbers["timeouts"]),
+        bad_status=bad,
+        broken=int(numbers["socket_errors"]) + int(numbers["timeouts"]),
         requests_per_second=rate,
         texts_per_second=rate * load.texts * (requests - bad) / max(1, requests),
         p50_ms=numbers["p50_us"] / 1e3,

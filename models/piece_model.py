@@ -74,9 +74,7 @@ def parse_piece_model(blob: bytes) -> PieceModel:
         scores=[score for _, score, _ in pieces],
         unknown_id=kinds.index(_UNKNOWN),
         reserved_ids=[
-            piece_id
-            for piece_id, kind in enumerate(kinds)
-            if kind in (_CONTROL, _USER_DEFINED)
+            piece_id for piece_id, kind in enumerate(kinds) if kind in (_CONTROL, _USER_DEFINED)
         ],
         charsmap=_charsmap(normaliser),
     )

@@ -75,7 +75,8 @@ class Settings(BaseSettings):
         description="Model runs at one time; unset means the cores that the quota and affinity leave. More than cores slows every run.",
     )
     threads_per_run: PositiveInt = Field(
-        1, description="Threads inside one model run. More than 1 times the executors oversubscribes the cores."
+        1,
+        description="Threads inside one model run. More than 1 times the executors oversubscribes the cores.",
     )
     max_batch_tokens: PositiveInt = Field(
         256,
@@ -90,36 +91,46 @@ class Settings(BaseSettings):
         description="Longest time one request may take; `X-Request-Timeout-Ms` can only shorten it. Beyond it the answer is 504.",
     )
     max_body_bytes: PositiveInt = Field(
-        8 * 2**20, description="Largest request body; beyond it the answer is 413 before the body is read."
+        8 * 2**20,
+        description="Largest request body; beyond it the answer is 413 before the body is read.",
     )
 
     cache_memory_bytes: int = Field(
-        64 * 2**20, ge=0, description="Bytes of embeddings kept in the process; 0 turns this tier off."
+        8 * 2**20,
+        ge=0,
+        description="Bytes of embeddings kept in the process, about 2 kB a text; 0 turns this tier off. Redis is the large tier.",
     )
     redis_url: SecretStr | None = Field(
         None,
         description="`redis://` or `rediss://` address of the shared cache tier; unset turns it off. A wrong address costs nothing but the hits.",
     )
     redis_timeout_ms: PositiveInt = Field(
-        50, description="Time Redis may add to one request; after it, what it holds counts as a miss."
+        50,
+        description="Time Redis may add to one request; after it, what it holds counts as a miss.",
     )
     cache_ttl_seconds: PositiveInt = Field(
-        7 * 24 * 3600, description="Life of a value in Redis, spread by ten per cent so that values do not expire together."
+        7 * 24 * 3600,
+        description="Life of a value in Redis, spread by ten per cent so that values do not expire together.",
     )
 
     api_keys_file: Path | None = Field(
-        None, description="File of API keys, one a line; unset leaves the service open. A missing or empty file refuses to start."
+        None,
+        description="File of API keys, one a line; unset leaves the service open. A missing or empty file refuses to start.",
     )
     cors_origins: CommaList = Field(
-        (), description="Origins whose pages may call the service from a browser; empty allows none."
+        (),
+        description="Origins whose pages may call the service from a browser; empty allows none.",
     )
     drain_seconds: float = Field(
-        1.0, ge=0, description="Time between SIGTERM and the closing of the port, in which readiness says 503 so that a balancer looks away."
+        1.0,
+        ge=0,
+        description="Time between SIGTERM and the closing of the port, in which readiness says 503 so that a balancer looks away.",
     )
     log_level: str = Field("info", description="debug, info, warning or error.")
     access_log: bool = Field(True, description="Whether each request writes one log line.")
     otlp_endpoint: str | None = Field(
-        None, description="OTLP/HTTP collector for traces, `http://host:4318`; needs the extra `isotrope[otlp]`. Unset sends nothing."
+        None,
+        description="OTLP/HTTP collector for traces, `http://host:4318`; needs the extra `isotrope[otlp]`. Unset sends nothing.",
     )
     readiness_seconds: PositiveFloat = Field(
         5.0, description="How old the last real inference may be before `/readyz` runs a new one."

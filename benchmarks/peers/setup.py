@@ -105,7 +105,7 @@ def cut_at_tokens(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:], graph.initializer[:], graph.output[:], graph.value_info[:]
     graph.node.extend(reversed(kept))
     graph.initializer.extend(constants)
-    shape = ["batch", "length", 384]
+    shape: list[str | int | None] = ["batch", "length", 384]
     graph.output.append(
         helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, shape)
     )

@@ -146,7 +146,13 @@ def _words(graph: GraphBuilder, ids: str, *, weights: Weights) -> str:
 
 
 def _window_sum(
-    graph: GraphBuilder, value: str, *, real: str, weight: NDArray[Any], bias: NDArray[Any], left: int
+    graph: GraphBuilder,
+    value: str,
+    *,
+    real: str,
+    weight: NDArray[Any],
+    bias: NDArray[Any],
+    left: int,
 ) -> str:
     """Return ReLU(window W + b) + value over (batch, length, 256), windows ending at the text.
 

@@ -35,7 +35,7 @@ def fetch_from_hub(hub_id: str) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=_WANTED))
     except RepositoryNotFoundError as error:
         raise HubUnavailable(f"The hub has no public model {hub_id!r}.") from error
-    except Exception as error:  # noqa: BLE001 - the client's transport errors share no base
+    except Exception as error:
         raise HubUnavailable(
             f"{hub_id!r} is no folder here, and the hub cannot be reached "
             f"({type(error).__name__}). Without a network, give a folder that holds the export."

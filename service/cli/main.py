@@ -75,10 +75,13 @@ def openapi(
 @app.command()
 def settings() -> None:
     """Explain every setting: its variable, its default, and what happens when it is wrong."""
+    from pydantic_settings import BaseSettings
+
     from service.registry import CAPABILITIES
     from service.settings import Settings
 
-    for kind in (Settings, *(room.settings for room in CAPABILITIES)):
+    kinds: list[type[BaseSettings]] = [Settings, *(room.settings for room in CAPABILITIES)]
+    for kind in kinds:
         prefix = kind.model_config.get("env_prefix", "")
         for name, field in kind.model_fields.items():
             default = field.get_default(call_default_factory=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -66,8 +65,8 @@ def _publish(library: Library, model_id: str, write: Callable[[Path], None]) -> 
         old = Path(tempfile.mkdtemp(prefix=".old-", dir=library.folder))
         try:
             if target.exists():
-                os.rename(target, old / model_id)
-            os.rename(staging, target)
+                target.rename(old / model_id)
+            staging.rename(target)
         finally:
             shutil.rmtree(old, ignore_errors=True)
     finally:
@@ -139,7 +138,9 @@ def build(
 
 @app.command()
 def add(
-    source: Annotated[str, typer.Argument(help="Folder of an exported model, or an id on the hub.")],
+    source: Annotated[
+        str, typer.Argument(help="Folder of an exported model, or an id on the hub.")
+    ],
     name: Annotated[
         str | None, typer.Option(help="Id that requests use; absent takes the folder's name.")
     ] = None,
@@ -158,7 +159,9 @@ def add(
         folder = Path(source) if Path(source).is_dir() else fetch_from_hub(source)
         model_id = name or Path(source).name
         if model_id in library.shipped():
-            raise ValueError(f"{model_id!r} is the name of a shipped model; choose another: --name.")
+            raise ValueError(
+                f"{model_id!r} is the name of a shipped model; choose another: --name."
+            )
         catalogue = library.catalogue_of(next(iter(library.shipped())))
         with _progress() as show:
             _publish(

@@ -104,5 +104,3 @@ def explain(error: ServiceError) -> None:
     """Print an error of ours for a person."""
     typer.secho(f"{error.title}: ", fg="red", err=True, nl=False)
     typer.echo(error.detail, err=True)
-
-

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from time import perf_counter
 
 import numpy as np
@@ -13,7 +13,7 @@ from service.errors import EmptyInput, Fault, InvalidInput
 from service.numerics.dtypes import Matrix32
 from service.runtime.engine import Encoder, Engine
 from service.runtime.tokenizer import Encoded, Truncate
-from service.stores.cache import Fetched, VectorCache
+from service.stores.cache import VectorCache
 from service.stores.entry import Entry
 from service.stores.keys import Keyspace
 
@@ -61,6 +61,18 @@ class Embedded:
     hits: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Carry one request to the moment when its missing texts are known."""
+
+    encoder: Encoder
+    inputs: Inputs
+    output: str
+    truncate: Truncate
+    deadline: float
+    stages: dict[str, float] = field(default_factory=dict)
+
+
 class Embedder:
     """Embed texts with any loaded encoder, through the cache.
 
@@ -100,17 +112,9 @@ class Embedder:
         if not inputs:
             raise EmptyInput("There is no text to embed.", faults=(Fault("/input", "is empty"),))
         encoder = await self._engine.encoder(model)
-        output = _output_name(encoder, options)
-        stages: dict[str, float] = {}
-
-        async def compute(positions: Sequence[int]) -> list[Entry]:
-            return await self._compute(
-                encoder, [inputs[i] for i in positions], output, options, deadline, stages
-            )
-
-        keys = _keys(encoder.sha256, output, options.truncate, inputs)
-        fetched: Fetched = await self._cache.fetch(keys, compute, deadline=deadline)
-        stages["cache"] = fetched.cache_seconds
+        job = _Job(encoder, inputs, _output_name(encoder, options), options.truncate, deadline)
+        keys = _keys(encoder.sha256, job.output, options.truncate, inputs)
+        fetched = await self._cache.fetch(keys, partial(self._compute, job), deadline=deadline)
         entries = fetched.entries
         vectors = (
             entries[0].vector[np.newaxis]
@@ -122,27 +126,23 @@ class Embedder:
             tokens=[entry.tokens for entry in entries],
             dropped_tokens=[entry.dropped_tokens for entry in entries],
             encoder=encoder,
-            stages=stages,
+            stages=job.stages | {"cache": fetched.cache_seconds},
             hits=fetched.memory_hits + fetched.redis_hits,
         )
 
-    async def _compute(
-        self,
-        encoder: Encoder,
-        inputs: Inputs,
-        output: str,
-        options: EmbeddingOptions,
-        deadline: float,
-        stages: dict[str, float],
-    ) -> list[Entry]:
+    async def _compute(self, job: _Job, positions: Sequence[int]) -> list[Entry]:
+        """Tokenise and run the inputs at some positions; the cache calls it for what it lacks."""
         started = perf_counter()
-        encoded = await self._tokenize(encoder, inputs, options.truncate)
-        stages["tokenize"] = perf_counter() - started
+        encoded = await self._tokenize(job, positions)
+        job.stages["tokenize"] = perf_counter() - started
         run = await self._engine.batcher.submit(
-            encoder.lane, [text.ids for text in encoded], output=output, deadline=deadline
+            job.encoder.lane,
+            [text.ids for text in encoded],
+            output=job.output,
+            deadline=job.deadline,
         )
-        stages["queue"] = run.queue_seconds
-        stages["infer"] = run.run_seconds
+        job.stages["queue"] = run.queue_seconds
+        job.stages["infer"] = run.run_seconds
         for row in run.rows:
             row.setflags(write=False)  # a cached row is lent to every later request
         return [
@@ -150,14 +150,13 @@ class Embedder:
             for row, text in zip(run.rows, encoded, strict=True)
         ]
 
-    async def _tokenize(
-        self, encoder: Encoder, inputs: Inputs, truncate: Truncate
-    ) -> list[Encoded]:
-        tokenizer = encoder.tokenizer
+    async def _tokenize(self, job: _Job, positions: Sequence[int]) -> list[Encoded]:
+        inputs = [job.inputs[position] for position in positions]
+        tokenizer = job.encoder.tokenizer
         encode = tokenizer.encode_texts if isinstance(inputs[0], str) else tokenizer.wrap_ids
         if sum(map(len, inputs)) <= INLINE_CHARACTERS:
-            return encode(inputs, truncate)  # type: ignore[arg-type]
-        return await self._engine.compute(encode, inputs, truncate)
+            return encode(inputs, job.truncate)  # type: ignore[arg-type]
+        return await self._engine.compute(encode, inputs, job.truncate)
 
 
 def _output_name(encoder: Encoder, options: EmbeddingOptions) -> str:

@@ -37,7 +37,8 @@ def unit_rows(vectors: Matrix32) -> Matrix32:
     if not lengths.all():
         row = int(np.flatnonzero(lengths[:, 0] == 0)[0])
         raise InvalidInput(f"Vector {row} is all zeros, so it has no direction to compare.")
-    return (vectors / lengths).astype(np.float32)
+    units: Matrix32 = (vectors / lengths).astype(np.float32)
+    return units
 
 
 def first_dimensions(vectors: Matrix32, *, k: int, normalize: bool) -> Matrix32:
@@ -75,8 +76,8 @@ def pair_cosines(left: Matrix32, right: Matrix32) -> Vector32:
     Returns:
         (n,) float32.
     """
-    products = np.einsum("nd,nd->n", unit_rows(left), unit_rows(right))
-    return np.clip(products, -1.0, 1.0)
+    products: Vector32 = np.einsum("nd,nd->n", unit_rows(left), unit_rows(right))
+    return products.clip(-1.0, 1.0)
 
 
 def cosine_matrix(vectors: Matrix32) -> Matrix32:
@@ -89,7 +90,7 @@ def cosine_matrix(vectors: Matrix32) -> Matrix32:
         (n, n) float32, symmetric, its diagonal exactly 1.
     """
     units = unit_rows(vectors)
-    cosines = np.clip(units @ units.T, -1.0, 1.0)
-    cosines = (cosines + cosines.T) / 2
+    products: Matrix32 = units @ units.T
+    cosines = ((products + products.T) / 2).clip(-1.0, 1.0)
     np.fill_diagonal(cosines, 1.0)
     return cosines

@@ -25,44 +25,13 @@ import numpy as np
 from service.errors import DeadlineExceeded, Draining, Internal, InvalidModelOutput, Overloaded
 from service.metrics import Metrics
 from service.numerics.dtypes import Ids64, Matrix32, Vector32
-from service.runtime.queueing import LengthQueue, Waiting
+from service.runtime.queueing import LengthQueue, Ticket, Waiting
 from service.runtime.session import Session
 
 # Share of the limit below which the door opens again after it was shut.
 _REOPEN = 0.9
 # Weight of the newest run in the moving rate of tokens.
 _RATE_WEIGHT = 0.1
-
-
-class Ticket:
-    """Collect the rows of one submission.
-
-    Attributes:
-        rows: one `(d,)` float32 vector for each sequence, in order.
-        done: future that resolves when every row is there.
-        output: name of the graph output wanted.
-        deadline: monotonic seconds after which nobody waits any more.
-        queue_seconds: longest wait of its sequences.
-        run_seconds: time of its longest run.
-    """
-
-    __slots__ = ("deadline", "done", "left", "output", "queue_seconds", "rows", "run_seconds")
-
-    def __init__(
-        self, count: int, *, output: str, deadline: float, done: asyncio.Future[None]
-    ) -> None:
-        self.rows: list[Vector32 | None] = [None] * count
-        self.left = count
-        self.output = output
-        self.deadline = deadline
-        self.done = done
-        self.queue_seconds = 0.0
-        self.run_seconds = 0.0
-
-    def fail(self, error: Exception) -> None:
-        """Resolve with an error, unless it is resolved already."""
-        if not self.done.done():
-            self.done.set_exception(error)
 
 
 @dataclass(frozen=True, slots=True)

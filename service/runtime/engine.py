@@ -15,6 +15,7 @@ import structlog
 
 from service.metrics import Metrics
 from service.runtime.batcher import Batcher, Lane
+from service.runtime.heap import release_freed_memory
 from service.runtime.library import Library, load_catalogues
 from service.runtime.manifest import Manifest
 from service.runtime.providers import ProviderReport
@@ -153,12 +154,11 @@ class Engine:
         tokenizer = open_tokenizer(
             folder / "tokenizer.json", max_tokens=manifest.max_tokens, prefix=manifest.prefix
         )
+        release_freed_memory()
         return manifest, session, tokenizer
 
     async def _warm(self, encoder: Encoder) -> None:
-        probe = await self.compute(
-            encoder.tokenizer.encode_texts, [_PROBE_TEXT], Truncate.RIGHT
-        )
+        probe = await self.compute(encoder.tokenizer.encode_texts, [_PROBE_TEXT], Truncate.RIGHT)
         filler = probe[0].ids[len(probe[0].ids) // 2]
         for length in _WARM_LENGTHS:
             real = min(length, encoder.manifest.max_tokens)

@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from service.runtime.batcher import Ticket
+from service.numerics.dtypes import Vector32
+
+
+class Ticket:
+    """Collect the rows of one submission.
+
+    Attributes:
+        rows: one `(d,)` float32 vector for each sequence, in order.
+        done: future that resolves when every row is there.
+        output: name of the graph output wanted.
+        deadline: monotonic seconds after which nobody waits any more.
+        queue_seconds: longest wait of its sequences.
+        run_seconds: time of its longest run.
+    """
+
+    __slots__ = ("deadline", "done", "left", "output", "queue_seconds", "rows", "run_seconds")
+
+    def __init__(
+        self, count: int, *, output: str, deadline: float, done: asyncio.Future[None]
+    ) -> None:
+        self.rows: list[Vector32 | None] = [None] * count
+        self.left = count
+        self.output = output
+        self.deadline = deadline
+        self.done = done
+        self.queue_seconds = 0.0
+        self.run_seconds = 0.0
+
+    def fail(self, error: Exception) -> None:
+        """Resolve with an error, unless it is resolved already."""
+        if not self.done.done():
+            self.done.set_exception(error)
 
 
 class Waiting:

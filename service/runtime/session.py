@@ -23,7 +23,9 @@ class Session(Protocol):
 
     provider: ProviderReport
 
-    def run(self, input_ids: Ids64, attention_mask: Ids64, outputs: Sequence[str]) -> list[Matrix32]:
+    def run(
+        self, input_ids: Ids64, attention_mask: Ids64, outputs: Sequence[str]
+    ) -> list[Matrix32]:
         """Return one `(batch, d)` float32 matrix for each named output."""
         ...
 
@@ -63,7 +65,9 @@ class CpuSession:
         self._session = session
         self.provider = provider
 
-    def run(self, input_ids: Ids64, attention_mask: Ids64, outputs: Sequence[str]) -> list[Matrix32]:
+    def run(
+        self, input_ids: Ids64, attention_mask: Ids64, outputs: Sequence[str]
+    ) -> list[Matrix32]:
         """Return one `(batch, d)` float32 matrix for each named output."""
         feed = {INPUTS[0]: input_ids, INPUTS[1]: attention_mask}
         return self._session.run(list(outputs), feed)  # type: ignore[no-any-return]
@@ -76,12 +80,16 @@ class BoundSession:
     text, the copy is far below the run itself (docs/decisions/0004-execution-providers.md).
     """
 
-    def __init__(self, session: ort.InferenceSession, provider: ProviderReport, device: str) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, provider: ProviderReport, device: str
+    ) -> None:
         self._session = session
         self._device = device
         self.provider = provider
 
-    def run(self, input_ids: Ids64, attention_mask: Ids64, outputs: Sequence[str]) -> list[Matrix32]:
+    def run(
+        self, input_ids: Ids64, attention_mask: Ids64, outputs: Sequence[str]
+    ) -> list[Matrix32]:
         """Return one `(batch, d)` float32 matrix for each named output."""
         binding = self._session.io_binding()
         for name, array in zip(INPUTS, (input_ids, attention_mask), strict=True):
@@ -107,7 +115,7 @@ def open_session(path: Path, options: SessionOptions) -> Session:
     wanted = requested_providers(options.providers, options.policy)
     try:
         session = ort.InferenceSession(path, _ort_options(options), providers=wanted)
-    except Exception as error:  # noqa: BLE001 - onnxruntime's own classes share no base
+    except Exception as error:
         raise ArtefactDamaged(f"onnxruntime cannot load {path.name}: {error}") from error
     missing = set(INPUTS) - {node.name for node in session.get_inputs()}
     if missing:

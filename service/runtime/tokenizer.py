@@ -99,7 +99,7 @@ def open_tokenizer(path: Path, *, max_tokens: int, prefix: str) -> TextTokenizer
     """
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001 - the library raises bare Exception
+    except Exception as error:
         raise ArtefactDamaged(f"{path.name} is not a tokenizer: {error}") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()

@@ -74,9 +74,7 @@ class _Call:
 
     __slots__ = ("away_seconds", "compute", "computed", "deadline", "got", "redis_hits", "wanted")
 
-    def __init__(
-        self, wanted: dict[bytes, int], compute: Compute, deadline: float | None
-    ) -> None:
+    def __init__(self, wanted: dict[bytes, int], compute: Compute, deadline: float | None) -> None:
         self.wanted = wanted  # key -> the first index that asks for it
         self.compute = compute
         self.deadline = deadline
@@ -97,9 +95,7 @@ class VectorCache:
         metrics: where look-ups are counted.
     """
 
-    def __init__(
-        self, *, memory: MemoryTier, shared: SharedTier | None, metrics: Metrics
-    ) -> None:
+    def __init__(self, *, memory: MemoryTier, shared: SharedTier | None, metrics: Metrics) -> None:
         self._memory = memory
         self._shared = shared
         self._flights = FlightBoard()

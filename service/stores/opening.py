@@ -24,7 +24,7 @@ async def open_cache(settings: Settings, metrics: Metrics) -> AsyncIterator[Vect
     shared: SharedTier | None = None
     if settings.redis_url is not None:
         # here, not above: the client's megabytes are paid only where there is a Redis
-        from service.stores.redis_tier import RedisTier  # noqa: PLC0415
+        from service.stores.redis_tier import RedisTier
 
         shared = RedisTier(
             settings.redis_url.get_secret_value(),

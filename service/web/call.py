@@ -103,7 +103,7 @@ class CallMiddleware:
             refusal = self._refusal(scope, headers, call)
             answer = self._app if refusal is None else problem_response(refusal, call.request_id)
             await answer(scope, receive, send_with_headers)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets one body
+        except Exception as error:
             if call.status != CLIENT_LEFT:
                 raise  # the answer has begun; only cutting it off tells the client
             logger.error("unexpected_error", request_id=call.request_id, exc_info=error)

@@ -49,7 +49,10 @@ async def livez() -> Response:
 
 
 @router.get(
-    "/readyz", summary="Should requests be sent here?", response_model=Ready, responses=problems(503)
+    "/readyz",
+    summary="Should requests be sent here?",
+    response_model=Ready,
+    responses=problems(503),
 )
 async def readyz(request: Request, lent: CurrentLent) -> Response:
     """Answer 200 when a real inference worked within the last seconds, else run one now.

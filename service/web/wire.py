@@ -26,7 +26,9 @@ _NUMBERS = {int, float}  # by exact type: True is an int to isinstance
 class WireModel(BaseModel):
     """Base of every body that comes in: nothing unknown, nothing converted, nothing changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True
+    )
 
 
 def _read_vectors(value: object) -> Matrix32:

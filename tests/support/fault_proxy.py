@@ -38,7 +38,7 @@ class FaultProxy:
         self.connections = 0
         self.port = 0
         self._target = (host, port)
-        self._random = Random(seed)  # noqa: S311 - garbage for a test
+        self._random = Random(seed)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -95,10 +95,10 @@ class FaultProxy:
         try:
             await asyncio.wait((asking, answering), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            server_writer.close()  # first: waiting for the tasks may be cancelled
             for task in (asking, answering):
                 task.cancel()
             await asyncio.gather(asking, answering, return_exceptions=True)
-            server_writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while piece := await reader.read(_CHUNK):

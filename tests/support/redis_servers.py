@@ -69,7 +69,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start the process and return when it accepts connections."""
-        self._process = subprocess.Popen(  # noqa: S603 - a program found by `binaries`
+        self._process = subprocess.Popen(
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         ends = time.monotonic() + _START_SECONDS

@@ -73,6 +73,8 @@ class Computation:
         return [entry_for(key) for key in keys]
 
 
-def build(metrics: Metrics, *, memory: int = 2**20, shared: SharedTier | None = None) -> VectorCache:
+def build(
+    metrics: Metrics, *, memory: int = 2**20, shared: SharedTier | None = None
+) -> VectorCache:
     """Return a cache over the given tiers."""
     return VectorCache(memory=MemoryTier(memory), shared=shared, metrics=metrics)

@@ -66,9 +66,7 @@ class EmbeddingsPipeline:
         )
         if dimensions is None:
             return embedded
-        vectors = first_dimensions(
-            embedded.vectors, k=dimensions, normalize=options.normalize
-        )
+        vectors = first_dimensions(embedded.vectors, k=dimensions, normalize=options.normalize)
         return replace(embedded, vectors=vectors)
 
     async def compare_pairs(

@@ -43,7 +43,11 @@ _NPY_ANSWER: dict[str, Any] = {
     responses={200: _NPY_ANSWER, **model_problems()},
 )
 async def create_embeddings(
-    body: EmbeddingsRequest, request: Request, call: CurrentCall, pipeline: Pipeline, lent: CurrentLent
+    body: EmbeddingsRequest,
+    request: Request,
+    call: CurrentCall,
+    pipeline: Pipeline,
+    lent: CurrentLent,
 ) -> Response:
     """Return one vector a text, in order; OpenAI's clients work unchanged.
 
@@ -87,7 +91,11 @@ async def create_embeddings(
     responses={200: _NPY_ANSWER, **model_problems()},
 )
 async def create_similarity(
-    body: SimilarityRequest, request: Request, call: CurrentCall, pipeline: Pipeline, lent: CurrentLent
+    body: SimilarityRequest,
+    request: Request,
+    call: CurrentCall,
+    pipeline: Pipeline,
+    lent: CurrentLent,
 ) -> Response:
     """Return one cosine a pair, or the full matrix of texts or vectors.
 

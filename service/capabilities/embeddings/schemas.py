@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from service.web.wire import EncodingFormat, Vectors, WireModel
 
@@ -56,8 +56,8 @@ Inputs = Annotated[
 class EmbeddingsRequest(WireModel):
     """Ask for one vector a text."""
 
-    model_config = {
-        "json_schema_extra": {
+    model_config = ConfigDict(
+        json_schema_extra={
             "examples": [
                 {"input": "A man is playing a guitar."},
                 {
@@ -67,7 +67,7 @@ class EmbeddingsRequest(WireModel):
                 },
             ]
         }
-    }
+    )
 
     input: Inputs
     model: str | None = Field(None, description="Encoder; absent means the default one.")
@@ -149,15 +149,15 @@ Pairs = Annotated[
 class SimilarityRequest(WireModel):
     """Ask how alike texts or vectors are; exactly one of pairs, texts and vectors."""
 
-    model_config = {
-        "json_schema_extra": {
+    model_config = ConfigDict(
+        json_schema_extra={
             "oneOf": [{"required": ["pairs"]}, {"required": ["texts"]}, {"required": ["vectors"]}],
             "examples": [
                 {"pairs": [["A man plays a guitar.", "Someone makes music."]]},
                 {"texts": ["A cat.", "A feline.", "A train."], "metric": "cosine"},
             ],
         }
-    }
+    )
 
     pairs: Pairs = Field(default_factory=list, min_length=1)
     texts: list[str] = Field(

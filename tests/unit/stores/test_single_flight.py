@@ -212,7 +212,7 @@ def test_any_mixture_ends_well(
     plan: list[tuple[list[bytes], str, int]], memory: int, seed: int
 ) -> None:
     """Whoever neither fails, leaves nor hurries gets the right entries, whatever others do."""
-    asyncio.run(play(plan, memory, Random(seed)))  # noqa: S311 - an order to be repeated
+    asyncio.run(play(plan, memory, Random(seed)))
 
 
 async def play(plan: list[tuple[list[bytes], str, int]], memory: int, random: Random) -> None:

@@ -1,0 +1,63 @@
+# `make run` starts the service, `make test` runs every test; both set up what they need.
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+MODELS := all-MiniLM-L6-v2 multilingual-e5-small use-multilingual-3
+TEST_MODELS := $(MODELS) all-MiniLM-L6-v2-int8
+PYTEST ?= -n 2
+
+.PHONY: help run setup models test lint type check bench openapi lock
+.DEFAULT_GOAL := help
+
+help: ## Show what can be made.
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+# A stamp holds the digest of the lock, so that set-up happens again when the lock changes.
+$(VENV)/run.stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Isotrope needs Python 3.11 to 3.13; $(PYTHON) is {v[0]}.{v[1]}. Try make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "Install the venv module first: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
+	$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements-dev.lock
+	@touch $@
+
+run: $(VENV)/run.stamp ## Set up, build the default model, start on HOST:PORT.
+	@$(BIN)/isotrope models build all-MiniLM-L6-v2
+	@exec $(BIN)/isotrope serve --host $(HOST) --port $(PORT)
+
+setup: $(VENV)/dev.stamp ## Set up for development.
+
+models: $(VENV)/run.stamp ## Build the shipped models.
+	$(BIN)/isotrope models build $(MODELS)
+
+test: $(VENV)/dev.stamp ## Set up and run all tests, with a real Redis and the real models.
+	$(BIN)/isotrope models build $(TEST_MODELS)
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/dev.stamp ## Check format, style, direction of imports, dependencies.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+
+type: $(VENV)/dev.stamp ## Check types.
+	$(BIN)/mypy
+
+check: lint type test ## Everything that must be green.
+
+bench: $(VENV)/dev.stamp models ## Measure against the peers (needs wrk; sets the peers up once).
+	$(BIN)/python -m benchmarks setup
+	$(BIN)/python -m benchmarks run
+	$(BIN)/python -m benchmarks report
+
+openapi: $(VENV)/dev.stamp ## Write openapi/openapi.json.
+	$(BIN)/isotrope openapi -o openapi/openapi.json
+
+lock: $(VENV)/dev.stamp ## Resolve the locks again (needs uv).
+	uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
+	uv pip compile pyproject.toml --group build --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links -o requirements-dev.lock

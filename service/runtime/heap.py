@@ -1,0 +1,20 @@
+"""Give memory back that the loading of a model left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+
+def release_freed_memory() -> None:
+    """Hand freed heap pages back to the system, where the C library is glibc.
+
+    Parsing a graph frees as much as it keeps, in the heap of the thread that did it, and glibc
+    keeps those pages for later allocations of that thread: 30 MB after loading a 90 MB encoder.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError):
+        return  # another C library, which has its own ways
