@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,7 @@ from service.settings import Settings
 
 CHECKOUT = Path(__file__).parent.parent
 CACHE = CHECKOUT / ".cache" / "peers"
+INFINITY_MODEL = CACHE / "infinity-model"
 LOGS = CHECKOUT / ".cache" / "benchmarks"
 MODEL = "all-MiniLM-L6-v2"
 _PEERS = Path(__file__).parent / "peers"
@@ -94,6 +96,11 @@ def model_folder() -> Path:
     return folder
 
 
+def graph_sha256() -> str:
+    """Return the digest of our graph."""
+    return hashlib.sha256((model_folder() / "model.onnx").read_bytes()).hexdigest()
+
+
 def environment_python(peer: str) -> Path:
     """Return the interpreter of a peer's own environment.
 
@@ -128,9 +135,12 @@ def _start_ours(ours: Ours, port: int) -> Server:
 
 
 def _infinity_command(peer: Infinity, port: int) -> Sequence[str]:
+    stamp = INFINITY_MODEL / "made_from.txt"
+    if not stamp.is_file() or stamp.read_text() != graph_sha256():
+        raise NotSetUp("infinity's model is not made from ours; run `python -m benchmarks setup`.")
     return [
         str(environment_python("infinity")), str(_PEERS / "launch_infinity.py"), "v2",
-        "--model-id", str(CACHE / "infinity-model"), "--served-model-name", MODEL,
+        "--model-id", str(INFINITY_MODEL), "--served-model-name", MODEL,
         "--engine", "optimum", "--device", "cpu", "--batch-size", str(peer.batch_texts),
         "--host", "127.0.0.1", "--port", str(port), "--url-prefix", "/v1",
         "--log-level", "warning",

@@ -17,6 +17,7 @@ from benchmarks.wrk import Load, Sample, measure
 _SETTINGS = {"SERVICE_MAX_QUEUED_TOKENS": "2048"}
 _TIMES = 4.0
 _CLIENTS = 256
+_CAPACITY = {"short": Load(32), "reviews": Load(16, kind="reviews")}  # few enough to be let in
 _LEAST_SECONDS = 5.0
 _REFUSAL_BAR_MS, _GOODPUT_BAR = 50.0, 0.9
 
@@ -26,7 +27,7 @@ class Overloaded:
     """Hold one round.
 
     Attributes:
-        capacity: answers a second of 32 clients that wait for theirs.
+        capacity: what clients that wait for their answers get, too few to be refused.
         sample: what happened under four times as many, sent on a schedule.
     """
 
@@ -37,12 +38,12 @@ class Overloaded:
     def goodput(self) -> float:
         """Return accepted answers a second, as a share of capacity."""
         accepted = self._count("200") / max(1, self.sample.requests)
-        return accepted * self.sample.requests_per_second / self.capacity.requests_per_second
+        return accepted * self.sample.requests_per_second / self.capacity.texts_per_second
 
     @property
     def offered(self) -> float:
         """Return requests a second, as a multiple of capacity."""
-        return self.sample.requests_per_second / self.capacity.requests_per_second
+        return self.sample.requests_per_second / self.capacity.texts_per_second
 
     @property
     def others(self) -> int:
@@ -62,7 +63,7 @@ def run_overload(plan: Plan) -> None:
     """Measure capacity and overload, round by round, with short texts and with reviews."""
     before = os.getloadavg()
     seconds = max(plan.seconds, _LEAST_SECONDS)
-    rounds: dict[str, list[Overloaded]] = {"short": [], "reviews": []}
+    rounds: dict[str, list[Overloaded]] = {kind: [] for kind in _CAPACITY}
     server = start(Ours(settings=_SETTINGS))
     try:
         for number in range(plan.rounds):
@@ -87,9 +88,9 @@ def run_overload(plan: Plan) -> None:
 
 def measure_overload(server: Server, kind: str, *, seconds: float, seed: int) -> Overloaded:
     """Measure capacity, then offer four times as much for as long."""
-    measure(server, Load(32, kind=kind), seconds=1, seed=seed + 3)
-    capacity = measure(server, Load(32, kind=kind), seconds=seconds, seed=seed)
-    rate = _TIMES * capacity.requests_per_second
+    measure(server, _CAPACITY[kind], seconds=1, seed=seed + 3)
+    capacity = measure(server, _CAPACITY[kind], seconds=seconds, seed=seed)
+    rate = _TIMES * capacity.texts_per_second
     load = Load(_CLIENTS, kind=kind, rate=rate, track=True)
     return Overloaded(capacity, measure(server, load, seconds=seconds, seed=seed + 1))
 

@@ -71,6 +71,7 @@ class Report:
     model: str
     way: str
     spearman: dict[str, float]
+    aligned_sentences: int
     accuracy_en_zh: float | None
     accuracy_zh_en: float | None
     speed: Speed | None
@@ -246,6 +247,7 @@ def measure(given: argparse.Namespace) -> Report:
         language: similarity_correlation(rows, embed=embed) for language, rows in pairs.items()
     }
     forth = back = None
+    sentences: list[tuple[str, str]] = []
     if given.cross_lingual:
         both = [read_pairs(given.data, language=language) for language in LANGUAGES]
         sentences = aligned_sentences(both[0], both[1])
@@ -257,7 +259,8 @@ def measure(given: argparse.Namespace) -> Report:
         share = SPEED_SENTENCES // len(pairs)
         texts = [pair.first for rows in pairs.values() for pair in rows[:share]]
         speed = measure_speed(texts, embed=embed)
-    return Report(given.model, given.url or "in process", correlations, forth, back, speed)
+    way = given.url or "in process"
+    return Report(given.model, way, correlations, len(sentences), forth, back, speed)
 
 
 def table(report: Report) -> str:
@@ -266,7 +269,8 @@ def table(report: Report) -> str:
     lines += [f"  Spearman x100, {name:<12} {x:8.2f}" for name, x in report.spearman.items()]
     for what, share in (("en -> zh", report.accuracy_en_zh), ("zh -> en", report.accuracy_zh_en)):
         if share is not None:
-            lines.append(f"  nearest is right, {what}  {share:8.2f} %")
+            count = report.aligned_sentences
+            lines.append(f"  nearest is right, {what}  {share:8.2f} %  of {count} sentences")
     if report.speed is not None:
         lines.append(f"  sentences per CPU-second    {report.speed.sentences_per_cpu_second:8.1f}")
         lines.append(f"  one sentence alone          {report.speed.query_ms:8.2f} ms")

@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from tokenizers import Tokenizer
 
 from models.completion import Completed, complete_graph
+from models.digest import measure
 from models.errors import RecipeError
 from models.graph import serialise
 from models.trial import Trial, try_encoder
@@ -32,14 +31,22 @@ Progress = Callable[[str, int, int], None]
 
 # Longest text where no file of the folder says how long one may be.
 FALLBACK_MAX_TOKENS = 512
+# A stated limit from here on means no limit.
+LARGEST_MAX_TOKENS = 1_000_000
 # protobuf cannot hold more; a larger graph keeps its tensors beside it.
 LARGEST_FILE_BYTES = 2_000_000_000
 TOLERANCE = 1e-5
 
-_POOLING_KEYS: Mapping[str, str] = {
+_POOLING_NAMES: Mapping[str, str] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
+    "mean": "mean",
+    "cls": "cls",
 }
+# What a graph of token vectors and our poolings cover; Dense or others need a pooled output.
+_SERVED_STEPS = frozenset({"Transformer", "Pooling", "Normalize"})
+# These count positions from the padding id + 1 on, and so use as many rows less.
+_SHIFTED_POSITIONS = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +57,24 @@ class Folder:
         graph: path of the ONNX file.
         tokenizer: the parsed `tokenizer.json`.
         pooling: `mean` or `cls`.
+        pooled_only: steps follow the pooling that only the graph itself can hold.
         max_tokens: longest text, special tokens included.
-        description: where the model says it comes from, or the folder's name.
+        prompts: texts to put before an input, by purpose.
+        default_prompt: the purpose taken where none is named, or "".
+        description: one sentence.
     """
 
     graph: Path
     tokenizer: dict[str, object]
     pooling: str
+    pooled_only: bool
     max_tokens: int
+    prompts: dict[str, str]
+    default_prompt: str
     description: str
 
 
-def adopt(
-    source: Path, folder: Path, *, model_id: str, progress: Progress
-) -> dict[str, object]:
+def adopt(source: Path, folder: Path, *, model_id: str, progress: Progress) -> dict[str, object]:
     """Write `model.onnx` and `tokenizer.json` into `folder`; return the entry that fits them.
 
     Args:
@@ -77,7 +88,9 @@ def adopt(
     """
     progress("read", 0, 1)
     read = read_folder(source)
-    completed = complete_graph(load_graph(read.graph), pooling=read.pooling)
+    completed = complete_graph(
+        load_graph(read.graph), pooling=read.pooling, pooled_only=read.pooled_only
+    )
     progress("read", 1, 1)
     progress("write", 0, 2)
     model_path, tokenizer_path = folder / "model.onnx", folder / "tokenizer.json"
@@ -114,11 +127,16 @@ def read_folder(source: Path) -> Folder:
     tokenizer = _read_tokenizer(source / "tokenizer.json")
     truncation = tokenizer.pop("truncation", None)
     tokenizer.pop("padding", None)
+    modules = _read_modules(source)
+    prompts, default_prompt = _read_prompts(source)
     return Folder(
         graph=graph,
         tokenizer={**tokenizer, "truncation": None, "padding": None},
-        pooling=_read_pooling(source),
+        pooling=_read_pooling(source / modules.get("Pooling", "1_Pooling") / "config.json"),
+        pooled_only=not modules.keys() <= _SERVED_STEPS,
         max_tokens=_read_max_tokens(source, truncation=truncation),
+        prompts=prompts,
+        default_prompt=default_prompt,
         description=f"Adopted from the folder {source.resolve().name}.",
     )
 
@@ -130,12 +148,14 @@ def load_graph(path: Path) -> onnx.ModelProto:
         RecipeError: not an ONNX file, or a file of tensors is missing.
     """
     try:
-        model = onnx.load(path)
-    except DecodeError as error:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's own exception, which it alone can name
         message = f"{path} is not an ONNX file: {error}"
         raise RecipeError(message) from error
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        message = f"{path} refers to tensors kept in another file that cannot be read: {error}"
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:  # missing, short or outside the folder: each raises its own
+        message = f"{path} keeps tensors in another file that cannot be read: {error}"
         raise RecipeError(message) from error
     if not model.graph.node or not model.graph.output:
         message = f"{path} is not an ONNX file: it holds no graph"
@@ -189,44 +209,99 @@ def _read_tokenizer(path: Path) -> dict[str, object]:
     return content
 
 
-def _read_pooling(source: Path) -> str:
-    """Return the pooling of the pooling module's config; mean where there is none."""
-    path = _pooling_folder(source) / "config.json"
+def _read_modules(source: Path) -> dict[str, str]:
+    """Return the folder of each step of `modules.json`, by the last word of its type."""
+    path = source / "modules.json"
+    listed = _read_json(path) if path.is_file() else []
+    modules = listed if isinstance(listed, list) else []
+    return {
+        str(module.get("type", "")).rpartition(".")[2]: str(module.get("path", ""))
+        for module in modules
+        if isinstance(module, dict)
+    }
+
+
+def _read_pooling(path: Path) -> str:
+    """Return the pooling that the config at `path` names; mean where there is no such file."""
+    if not path.is_file():
+        return "mean"
     config = _read_object(path)
     # Newer exports name one mode, older ones switch each mode on or off.
     named = config.get("pooling_mode")
-    if isinstance(named, str):
-        chosen = [f"pooling_mode_{named}"]
-    else:
-        chosen = [key for key, on in config.items() if key.startswith("pooling_mode_") and on]
-    known = {**_POOLING_KEYS, "pooling_mode_mean": "mean", "pooling_mode_cls": "cls"}
-    if not chosen and not path.is_file():
-        return "mean"
-    if len(chosen) != 1 or chosen[0] not in known:
+    chosen = (
+        [named]
+        if isinstance(named, str)
+        else [key for key, on in config.items() if key.startswith("pooling_mode_") and on]
+    )
+    if len(chosen) != 1 or chosen[0] not in _POOLING_NAMES:
         message = (
             f"{path} asks for the pooling {', '.join(chosen) or 'of no kind'}; "
             "mean or cls, one of them, can be served"
         )
         raise RecipeError(message)
-    return known[chosen[0]]
+    return _POOLING_NAMES[chosen[0]]
 
 
-def _pooling_folder(source: Path) -> Path:
-    path = source / "modules.json"
-    modules = _read_json(path) if path.is_file() else []
-    for module in modules if isinstance(modules, list) else []:
-        if isinstance(module, dict) and str(module.get("type", "")).endswith("Pooling"):
-            return source / str(module.get("path", "1_Pooling"))
-    return source / "1_Pooling"
+def _read_prompts(source: Path) -> tuple[dict[str, str], str]:
+    """Return the prompts by purpose, and the purpose that is the default, or ""."""
+    config = _read_object(source / "config_sentence_transformers.json")
+    named = config.get("prompts")
+    prompts = {str(k): str(v) for k, v in named.items() if v} if isinstance(named, dict) else {}
+    default = config.get("default_prompt_name")
+    return prompts, default if isinstance(default, str) and default in prompts else ""
 
 
 def _read_max_tokens(source: Path, *, truncation: object) -> int:
-    """Return the first of: the encoder's own limit, the tokenizer's, the position table's."""
-    own = _read_object(source / "sentence_bert_config.json").get("max_seq_length")
-    cut = truncation.get("max_length") if isinstance(truncation, dict) else None
-    table = _read_object(source / "config.json").get("max_position_embeddings")
-    for limit in (own, cut, table):
-        if isinstance(limit, int) and limit > 0:
-            # No table row, no position: a longer text would fail inside the graph.
-            return min(limit, table) if isinstance(table, int) and table > 0 else limit
-    return FALLBACK_MAX_TOKENS
+    """Return the encoder's own limit, or the tokenizer's, but never more than the positions."""
+    config = _read_object(source / "config.json")
+    limits = [
+        _read_object(source / "sentence_bert_config.json").get("max_seq_length"),
+        truncation.get("max_length") if isinstance(truncation, dict) else None,
+        _read_object(source / "tokenizer_config.json").get("model_max_length"),
+    ]
+    rows = config.get("max_position_embeddings")
+    known = rows if isinstance(rows, int) and rows > 0 else LARGEST_MAX_TOKENS
+    if config.get("model_type") in _SHIFTED_POSITIONS:
+        padding = config.get("pad_token_id")
+        known -= (padding if isinstance(padding, int) else 1) + 1
+    # Some tokenizers say 10**30 where they mean no limit.
+    stated = [
+        limit for limit in limits if isinstance(limit, int) and 0 < limit < LARGEST_MAX_TOKENS
+    ]
+    fallback = known if known < LARGEST_MAX_TOKENS else FALLBACK_MAX_TOKENS
+    return min(stated[0] if stated else fallback, known)
+
+
+def _entry(
+    read: Folder,
+    completed: Completed,
+    trial: Trial,
+    *,
+    model_id: str,
+    files: tuple[Path, ...],
+) -> dict[str, object]:
+    whole = {"dtype": "int64", "shape": ["batch", "length"]}
+    vector = {"dtype": "float32", "shape": ["batch", trial.dimensions]}
+    outputs = [f"{name}{end}" for name in completed.poolings for end in ("", "_raw")]
+    return {
+        "id": model_id,
+        "kind": "encoder",
+        "description": read.description,
+        "languages": [],
+        "licence": "unknown",
+        "source": {"folder": read.graph.parent.name, "graph_sha256": measure(read.graph)["sha256"]},
+        "recipe": "adopted",
+        "options": {},
+        "opset": completed.opset,
+        "ir_version": completed.model.ir_version,
+        "files": {path.name: measure(path) for path in files},
+        "inputs": {"input_ids": whole, "attention_mask": whole},
+        "outputs": dict.fromkeys(outputs, vector),
+        "dimensions": trial.dimensions,
+        "max_tokens": read.max_tokens,
+        "pooling": read.pooling,
+        "poolings": list(completed.poolings),
+        "prefix": read.prompts.get(read.default_prompt, ""),
+        "prefixes": read.prompts,
+        "tolerance": {"max_abs_difference": max(TOLERANCE, trial.padding_difference)},
+    }

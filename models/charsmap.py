@@ -169,7 +169,8 @@ class Charsmap:
         """
         size = struct.unpack_from("<I", blob)[0] if len(blob) >= 4 else 0
         whole_blocks = size > 0 and size % (4 * _BLOCK) == 0
-        if not whole_blocks or 4 + size > len(blob) or not blob.endswith(b"\0"):
+        ended = len(blob) == 4 + size or blob.endswith(b"\0")
+        if not whole_blocks or 4 + size > len(blob) or not ended:
             message = f"a charsmap of {len(blob)} bytes cannot hold an array of {size} bytes"
             raise RecipeError(message)
         return cls(struct.unpack_from(f"<{size // 4}I", blob, 4), blob[4 + size :])

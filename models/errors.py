@@ -11,5 +11,5 @@ class RecipeError(ValueError):
     """
 
 
-class PinMismatch(RecipeError):
+class PinMismatchError(RecipeError):
     """A file does not have the digest that `manifest.json` pins for it."""

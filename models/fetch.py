@@ -59,7 +59,7 @@ def fetch_wheel(source: Source, *, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     command += ["--disable-pip-version-check", "--no-input", "--dest", str(folder)]
     command += [*(_READ_PLATFORM if source.platform_tagged else ()), "-r", str(requirements)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = sorted(folder.glob("*.whl"))
     if finished.returncode != 0 or len(wheels) != 1:
         # The last lines name the cause; the rest are retries.

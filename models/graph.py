@@ -17,7 +17,7 @@ the same bytes, on every machine: nothing here reads a clock, a set or a diction
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,12 +61,13 @@ class GraphBuilder:
 
     Args:
         name: the name of the graph.
+        reserved: names that another graph, which this one is to join, already uses.
     """
 
     __slots__ = ("_parts", "_place")
 
-    def __init__(self, name: str) -> None:
-        self._parts = _Parts(name)
+    def __init__(self, name: str, *, reserved: Iterable[str] = ()) -> None:
+        self._parts = _Parts(name, taken=set(reserved))
         self._place = ""
 
     def at(self, place: str) -> GraphBuilder:
@@ -93,7 +94,7 @@ class GraphBuilder:
         self._parts.nodes.append(helper.make_node("Identity", [value], [name], name=node_name))
 
     def constant(self, name: str, array: NDArray[Any]) -> str:
-        """Store `array` (its dtype and shape as they are) in this place; return its value's name."""
+        """Store `array` (its dtype and shape as they are) in this place; return its name."""
         full_name = self._parts.unique(f"{self._place}/{name}")
         tensor = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape))
         tensor.name = full_name
@@ -119,9 +120,11 @@ class GraphBuilder:
         name = self._parts.unique(f"{self._place}/{operator}")
         rest = [self._parts.unique(f"{name}:{index}") for index in range(1, outputs)]
         values = (name, *rest)
-        self._parts.nodes.append(
-            helper.make_node(operator, inputs, values, name=name, domain=domain, **attributes)
-        )
+        node = helper.make_node(operator, inputs, values, name=name, domain=domain)
+        # Sorted, as the order of keyword arguments is not part of what a node means.
+        for key in sorted(attributes):
+            node.attribute.append(helper.make_attribute(key, attributes[key]))
+        self._parts.nodes.append(node)
         return values
 
     def model(self) -> onnx.ModelProto:
@@ -144,6 +147,23 @@ class GraphBuilder:
         onnx.checker.check_model(model)
         return model
 
+    def join_before(self, host: onnx.GraphProto) -> None:
+        """Put everything built here before the nodes of `host`, to make what they read."""
+        own = [*self._parts.nodes, *host.node]
+        del host.node[:]
+        host.node.extend(own)
+        self._join(host)
+
+    def join_after(self, host: onnx.GraphProto) -> None:
+        """Put everything built here after the nodes of `host`, to read what they make."""
+        host.node.extend(self._parts.nodes)
+        self._join(host)
+
+    def _join(self, host: onnx.GraphProto) -> None:
+        host.initializer.extend(self._parts.constants)
+        host.input.extend(self._parts.inputs)
+        host.output.extend(self._parts.outputs)
+
     def _claim(self, name: str) -> str:
         if name in self._parts.taken:
             message = f"the graph already has a value named {name!r}"
@@ -154,7 +174,8 @@ class GraphBuilder:
 
 def serialise(model: onnx.ModelProto) -> bytes:
     """Return the model's bytes; equal models give equal bytes."""
-    return model.SerializeToString(deterministic=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 def _declare(

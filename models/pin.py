@@ -16,7 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import cast
 
-from models.catalogue import MANIFEST_FILE, Entry, build_files, manifest, measure
+from models.catalogue import MANIFEST_FILE, Entry, build_files, manifest
+from models.digest import measure
 
 _MANIFEST = Path(__file__).with_name(MANIFEST_FILE)
 

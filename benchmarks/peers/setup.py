@@ -15,10 +15,9 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 from tokenizers import Tokenizer
 
-from benchmarks.contestants import CACHE, model_folder
+from benchmarks.contestants import CACHE, INFINITY_MODEL, graph_sha256, model_folder
 
 _PINS = Path(__file__).parent
-_MODEL = CACHE / "infinity-model"
 _LEAST_COSINE = 0.99999
 _PROBES = ("a short text", "Another, rather longer one: it has commas, and it ends here.")
 # What transformers wants to know of the architecture; the weights are in the graph.
@@ -72,15 +71,16 @@ def make_infinity_model() -> None:
         WrongModel: pooled, they differ from our vectors.
     """
     ours = model_folder()
-    shutil.rmtree(_MODEL, ignore_errors=True)
-    _MODEL.mkdir(parents=True)
-    onnx.save(cut_at_tokens(onnx.load(str(ours / "model.onnx"))), str(_MODEL / "model.onnx"))
-    shutil.copy(ours / "tokenizer.json", _MODEL / "tokenizer.json")
-    (_MODEL / "config.json").write_text(json.dumps(_CONFIG))
-    (_MODEL / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER_CONFIG))
-    cosine = least_cosine(ours, _MODEL)
+    shutil.rmtree(INFINITY_MODEL, ignore_errors=True)
+    INFINITY_MODEL.mkdir(parents=True)
+    onnx.save(cut_at_tokens(onnx.load(str(ours / "model.onnx"))), str(INFINITY_MODEL / "model.onnx"))
+    shutil.copy(ours / "tokenizer.json", INFINITY_MODEL / "tokenizer.json")
+    (INFINITY_MODEL / "config.json").write_text(json.dumps(_CONFIG))
+    (INFINITY_MODEL / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER_CONFIG))
+    cosine = least_cosine(ours, INFINITY_MODEL)
     if cosine < _LEAST_COSINE:
         raise WrongModel(f"infinity's graph gives a cosine of {cosine:.6f} to ours.")
+    (INFINITY_MODEL / "made_from.txt").write_text(graph_sha256())
     sys.stdout.write(f"infinity's model: cosine to ours at least {cosine:.7f}\n")
 
 

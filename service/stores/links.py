@@ -8,12 +8,18 @@ waits, and a connection with a reply still on its way would hand that reply to t
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    parse_url,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -28,6 +34,10 @@ _POOL_OPTIONS = ("max_connections", "timeout", "decode_responses", "retry_on_err
 class Links:
     """Own up to `MOST_LINKS` connections to one Redis.
 
+    A caller never opens a connection itself: a task does, and the caller waits for that one or
+    for any other to come free. So a caller whose time is up does not break off a TLS handshake
+    that is longer than its budget, and the link is there for the next.
+
     Args:
         url: `redis://`, `rediss://` or `unix://` address, password included.
         connect_seconds: longest time to open a connection.
@@ -36,17 +46,26 @@ class Links:
         ValueError: the address cannot be understood. The message never quotes it.
     """
 
-    __slots__ = ("_free", "_kind", "_options", "_places", "address")
+    __slots__ = (
+        "_connect_seconds", "_free", "_kind", "_opening", "_options", "_owned", "_tls", "_waiting",
+        "address",
+    )  # fmt: skip
 
     def __init__(self, url: str, *, connect_seconds: float) -> None:
         self.address = safe_address(url)
+        self._connect_seconds = connect_seconds
         self._options = _options(url, connect_seconds)
         self._kind: type[AbstractConnection] = self._options.pop("connection_class", Connection)
-        self._places = asyncio.Semaphore(MOST_LINKS)
+        self._free: list[AbstractConnection] = []
+        self._owned = 0  # free, lent and being opened
+        self._opening: set[asyncio.Task[None]] = set()
+        self._waiting: deque[asyncio.Future[AbstractConnection]] = deque()
         try:
-            self._free = [self._kind(**self._options)]
+            trial = self._kind(**self._options)
         except (TypeError, RedisError):
             raise ValueError("redis_url carries an option that is not known") from None
+        # reading the certificates holds the event loop for tens of milliseconds: once is enough
+        self._tls = trial.ssl_context if isinstance(trial, SSLConnection) else None
 
     @asynccontextmanager
     async def borrow(self) -> AsyncIterator[AbstractConnection]:
@@ -55,22 +74,90 @@ class Links:
         It is used again only if the block ends well: the block must have read every reply to
         what it sent, and raise where a reply was not what it should be.
         """
-        async with self._places:
-            link = self._free.pop() if self._free else self._kind(**self._options)
-            try:
-                if not link.is_connected:
-                    await link.connect()
-                yield link
-            except BaseException:
-                await _drop(link)
-                raise
-            self._free.append(link)
+        link = self._free.pop() if self._free else await self._wait_for_link()
+        try:
+            yield link
+        except BaseException:
+            await _drop(link)
+            self._lose()
+            raise
+        self._hand_on(link)
 
     async def drop_free(self) -> None:
         """Close the links that nobody uses; after a failure they are likely dead as well."""
         free, self._free = self._free, []
+        self._owned -= len(free)
         for link in free:
             await _drop(link)
+
+    async def aclose(self) -> None:
+        """Close what is free and give up what is being opened."""
+        for task in self._opening:
+            task.cancel()
+        if self._opening:
+            await asyncio.wait(self._opening)
+        await self.drop_free()
+
+    async def _wait_for_link(self) -> AbstractConnection:
+        if self._owned < MOST_LINKS:
+            self._open()
+        turn: asyncio.Future[AbstractConnection] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            return await turn
+        except BaseException:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            elif turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._hand_on(turn.result())  # it came at the moment the caller left
+            raise
+
+    def _hand_on(self, link: AbstractConnection) -> None:
+        if not link.is_connected:
+            self._lose()
+            return
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(link)
+                return
+        self._free.append(link)
+
+    def _lose(self) -> None:
+        self._owned -= 1
+        if self._waiting:  # whoever waits may have counted on the link that is lost
+            self._open()
+
+    def _open(self) -> None:
+        self._owned += 1
+        task = asyncio.create_task(self._connect(), name="redis-connect")
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    async def _connect(self) -> None:
+        link = self._kind(**self._options)
+        if self._tls is not None and isinstance(link, SSLConnection):
+            link.ssl_context = self._tls
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                await link.connect()  # type: ignore[no-untyped-call]
+        except BaseException as error:
+            self._owned -= 1
+            await _drop(link)
+            if not isinstance(error, Exception):
+                raise
+            self._disappoint(error)
+        else:
+            self._hand_on(link)
+
+    def _disappoint(self, error: Exception) -> None:
+        """Tell the one who waited longest, or all if there is no other link to wait for."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_exception(error)
+                if self._owned:
+                    return
 
 
 async def _drop(link: AbstractConnection) -> None:

@@ -141,7 +141,7 @@ class RedisTier:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        await self._links.drop_free()
+        await self._links.aclose()
         await asyncio.sleep(0)  # lets the closed sockets go before the loop may end
 
     async def _mget(self, keys: Sequence[bytes]) -> list[Entry | None]:

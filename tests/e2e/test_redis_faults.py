@@ -238,7 +238,36 @@ async def test_a_cancelled_call_leaves_no_reply_for_the_next(
         assert same(found, entry_for(keys[turn + 1]))
     assert outcome(metrics, "error") == 0
     assert tier.state().breaker == "closed"
+    assert tier._links._owned == len(tier._links._free), "a link was lost for ever"
     await tier.aclose()
+
+
+async def test_a_connection_that_is_one_reply_late_is_given_up(
+    proxy: FaultProxy, metrics: Metrics
+) -> None:
+    keys = fresh_keyspace().keys(f"text {number}" for number in range(10))
+    async with cache_at(proxy.url, metrics, timeout_ms=5000) as cache:
+        await until_hit(cache, keys)
+        proxy.fault = Fault.STUTTER
+        await fetch(cache, keys[:1])
+        proxy.fault = Fault.NONE
+        # the late reply is refused, and costs its connection: the next call is well again
+        assert [(await fetch(cache, [key])).redis_hits for key in keys[1:4]] == [0, 1, 1]
+
+
+async def test_opening_that_takes_longer_than_the_budget_still_gets_there(
+    proxy: FaultProxy, metrics: Metrics
+) -> None:
+    keys = fresh_keyspace().keys("ab")
+    proxy.fault, proxy.delay_seconds = Fault.DELAY, 0.2
+    async with cache_at(proxy.url, metrics, timeout_ms=20) as cache:
+        assert (await fetch(cache, keys)).computed == 2
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not cache._shared._links._free:  # type: ignore[union-attr]
+                await asyncio.sleep(0.02)
+        proxy.fault = Fault.NONE
+        await until_hit(cache, keys)
+        assert breaker(cache) == "closed"
 
 
 async def test_the_client_library_drops_the_connection_of_a_cancelled_call(

@@ -21,6 +21,7 @@ class Fault(Enum):
     CUT = auto()  # the connection breaks in the middle of a reply
     GARBLE = auto()  # some bytes of each reply are changed
     NOISE = auto()  # each reply is replaced by random bytes
+    STUTTER = auto()  # each reply comes twice, so that all later ones are one call late
 
 
 class FaultProxy:
@@ -117,6 +118,8 @@ class FaultProxy:
     def _changed(self, piece: bytes, fault: Fault) -> bytes:
         if fault is Fault.NOISE:
             return self._random.randbytes(len(piece))
+        if fault is Fault.STUTTER:
+            return piece + piece
         if fault is not Fault.GARBLE:
             return piece
         changed = bytearray(piece)

@@ -51,7 +51,7 @@ async def test_an_address_that_cannot_be_understood_is_refused_without_quoting_i
 async def test_the_address_cannot_undo_what_the_tier_relies_on() -> None:
     url = "redis://cache?socket_timeout=99&protocol=3&client_name=x&decode_responses=true"
     links = Links(url + "&max_connections=9999&health_check_interval=1", connect_seconds=1)
-    (link,) = links._free
+    link = links._kind(**links._options)
     assert link.socket_timeout is None
     assert link.protocol == 2
     assert link.client_name == "isotrope"
