@@ -149,7 +149,10 @@ def save(
 ) -> None:
     """Write the result file of a comparison."""
     shown = [
-        {load: {who: one.as_dict() for who, one in samples.items()} for load, samples in taken.items()}
+        {
+            load: {who: one.as_dict() for who, one in samples.items()}
+            for load, samples in taken.items()
+        }
         for taken in rounds
     ]
     settings = {"rounds": plan.rounds, "seconds": plan.seconds, "others": "stopped by SIGSTOP"}

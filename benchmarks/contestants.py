@@ -29,7 +29,7 @@ _QUIET = {
 }
 
 
-class NotSetUp(RuntimeError):
+class SetUpError(RuntimeError):
     """A peer or the model has not been built yet."""
 
 
@@ -88,11 +88,11 @@ def model_folder() -> Path:
     """Return the folder of the built model.
 
     Raises:
-        NotSetUp: it has not been built.
+        SetUpError: it has not been built.
     """
     folder = Settings().models_dir / MODEL
     if not (folder / "model.onnx").is_file():
-        raise NotSetUp(f"The model {MODEL} is not built; run `isotrope models build {MODEL}`.")
+        raise SetUpError(f"The model {MODEL} is not built; run `isotrope models build {MODEL}`.")
     return folder
 
 
@@ -105,11 +105,11 @@ def environment_python(peer: str) -> Path:
     """Return the interpreter of a peer's own environment.
 
     Raises:
-        NotSetUp: it has not been made.
+        SetUpError: it has not been made.
     """
     python = CACHE / peer / "bin" / "python"
     if not python.is_file():
-        raise NotSetUp(f"{peer} is not set up; run `python -m benchmarks setup`.")
+        raise SetUpError(f"{peer} is not set up; run `python -m benchmarks setup`.")
     return python
 
 
@@ -137,7 +137,9 @@ def _start_ours(ours: Ours, port: int) -> Server:
 def _infinity_command(peer: Infinity, port: int) -> Sequence[str]:
     stamp = INFINITY_MODEL / "made_from.txt"
     if not stamp.is_file() or stamp.read_text() != graph_sha256():
-        raise NotSetUp("infinity's model is not made from ours; run `python -m benchmarks setup`.")
+        raise SetUpError(
+            "infinity's model is not made from ours; run `python -m benchmarks setup`."
+        )
     return [
         str(environment_python("infinity")), str(_PEERS / "launch_infinity.py"), "v2",
         "--model-id", str(INFINITY_MODEL), "--served-model-name", MODEL,

@@ -12,7 +12,7 @@ from benchmarks import results
 from benchmarks.compare import Plan, measure_alone
 from benchmarks.contestants import CHECKOUT, Ours, paused_servers, running
 from benchmarks.metrics import read_batches
-from benchmarks.process import Server, ServerFailed
+from benchmarks.process import Server, ServerError
 from benchmarks.results import median_bar, say
 from benchmarks.wrk import Load
 
@@ -75,7 +75,7 @@ def replay_alone(load: Load, *, seconds: float, seed: int) -> dict[str, float]:
     """Run the model alone in a process of its own and return what it measured.
 
     Raises:
-        ServerFailed: the process ended with an error; its last words are in the message.
+        ServerError: the process ended with an error; its last words are in the message.
     """
     command = [
         sys.executable, "-m", "benchmarks.replay", "--texts", str(load.texts),
@@ -83,7 +83,7 @@ def replay_alone(load: Load, *, seconds: float, seed: int) -> dict[str, float]:
     ]  # fmt: skip
     ran = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     if ran.returncode:
-        raise ServerFailed(f"the model alone did not run:\n{ran.stderr[-1500:]}")
+        raise ServerError(f"the model alone did not run:\n{ran.stderr[-1500:]}")
     return dict(json.loads(ran.stdout))
 
 

@@ -83,7 +83,9 @@ def run_overload(plan: Plan) -> None:
         "rounds": plan.rounds, "seconds": seconds, "times_capacity": _TIMES,
         "clients": _CLIENTS, **_SETTINGS,
     }  # fmt: skip
-    results.write("overload", settings=settings, rounds=shown, bars=bars, load_average_before=before)
+    results.write(
+        "overload", settings=settings, rounds=shown, bars=bars, load_average_before=before
+    )
 
 
 def measure_overload(server: Server, kind: str, *, seconds: float, seed: int) -> Overloaded:

@@ -20,7 +20,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _SESSION, _TIMES, _RSS = 3, slice(11, 15), 21  # fields of /proc/<pid>/stat after the name
 
 
-class ServerFailed(RuntimeError):
+class ServerError(RuntimeError):
     """A server did not start, or ended by itself."""
 
 
@@ -79,7 +79,7 @@ class Server:
 
     def fetch(self, path: str, *, timeout: float = 5.0) -> str:
         """Return the body of `GET path`."""
-        with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:  # noqa: S310
+        with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout) as answer:
             return str(answer.read().decode())
 
     def _members(self) -> Iterator[tuple[int, list[str]]]:
@@ -119,7 +119,7 @@ def start_server(
         seconds: how long to wait.
 
     Raises:
-        ServerFailed: the process ended, or did not answer in time.
+        ServerError: the process ended, or did not answer in time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = (folder / f"{name}.log").open("wb")
@@ -137,4 +137,4 @@ def start_server(
         time.sleep(0.1)
     server.stop()
     tail = (folder / f"{name}.log").read_text(errors="replace")[-1500:]
-    raise ServerFailed(f"{name} did not become ready; the end of its log:\n{tail}")
+    raise ServerError(f"{name} did not become ready; the end of its log:\n{tail}")

@@ -47,7 +47,9 @@ class Recorder:
         self.provider = session.provider
         self.batches: list[Batch] = []
 
-    def run(self, input_ids: Ids64, attention_mask: Ids64, outputs: Sequence[str]) -> list[Matrix32]:
+    def run(
+        self, input_ids: Ids64, attention_mask: Ids64, outputs: Sequence[str]
+    ) -> list[Matrix32]:
         """Return what the session returns."""
         lengths = attention_mask.sum(axis=1)
         self.batches.append(
@@ -69,7 +71,7 @@ async def record(
         metrics=metrics,
     )
     lane = batcher.add_lane("model", recorder, metrics)
-    source = random.Random(given.seed)  # noqa: S311 - words, not secrets
+    source = random.Random(given.seed)
     ends = time.monotonic() + _RECORD_SECONDS
 
     async def send() -> None:

@@ -16,7 +16,7 @@ _LOADS = Path(__file__).parent / "loads"
 PATH = "/v1/embeddings"
 
 
-class ClientMissing(RuntimeError):
+class ClientError(RuntimeError):
     """wrk is not installed, or did not answer."""
 
 
@@ -88,11 +88,11 @@ def find_wrk() -> str:
     """Return the path of wrk.
 
     Raises:
-        ClientMissing: it is not on PATH.
+        ClientError: it is not on PATH.
     """
     found = shutil.which("wrk")
     if found is None:
-        raise ClientMissing("wrk is not on PATH; on Debian and Ubuntu: apt-get install wrk")
+        raise ClientError("wrk is not on PATH; on Debian and Ubuntu: apt-get install wrk")
     return found
 
 
@@ -118,12 +118,12 @@ def parse(output: str) -> dict[str, Any]:
     """Return the numbers of the RESULT line.
 
     Raises:
-        ClientMissing: wrk printed none.
+        ClientError: wrk printed none.
     """
     for line in output.splitlines():
         if line.startswith("RESULT "):
             return dict(json.loads(line.removeprefix("RESULT ")))
-    raise ClientMissing(f"wrk printed no result:\n{output[-1500:]}")
+    raise ClientError(f"wrk printed no result:\n{output[-1500:]}")
 
 
 def measure(

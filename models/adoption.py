@@ -61,7 +61,7 @@ class Folder:
         max_tokens: longest text, special tokens included.
         prompts: texts to put before an input, by purpose.
         default_prompt: the purpose taken where none is named, or "".
-        description: one sentence.
+        name: the folder's own name.
     """
 
     graph: Path
@@ -71,7 +71,7 @@ class Folder:
     max_tokens: int
     prompts: dict[str, str]
     default_prompt: str
-    description: str
+    name: str
 
 
 def adopt(source: Path, folder: Path, *, model_id: str, progress: Progress) -> dict[str, object]:
@@ -137,7 +137,7 @@ def read_folder(source: Path) -> Folder:
         max_tokens=_read_max_tokens(source, truncation=truncation),
         prompts=prompts,
         default_prompt=default_prompt,
-        description=f"Adopted from the folder {source.resolve().name}.",
+        name=source.resolve().name,
     )
 
 
@@ -286,10 +286,10 @@ def _entry(
     return {
         "id": model_id,
         "kind": "encoder",
-        "description": read.description,
+        "description": f"Adopted from the folder {read.name}.",
         "languages": [],
         "licence": "unknown",
-        "source": {"folder": read.graph.parent.name, "graph_sha256": measure(read.graph)["sha256"]},
+        "source": {"folder": read.name, "graph_sha256": measure(read.graph)["sha256"]},
         "recipe": "adopted",
         "options": {},
         "opset": completed.opset,

@@ -34,7 +34,7 @@ _TOKENIZER_CONFIG = {
 }  # fmt: skip
 
 
-class WrongModel(RuntimeError):
+class WrongModelError(RuntimeError):
     """The graph made for infinity does not give our vectors."""
 
 
@@ -68,18 +68,20 @@ def make_infinity_model() -> None:
     """Write a folder that infinity reads: our graph up to the token vectors, which it pools.
 
     Raises:
-        WrongModel: pooled, they differ from our vectors.
+        WrongModelError: pooled, they differ from our vectors.
     """
     ours = model_folder()
     shutil.rmtree(INFINITY_MODEL, ignore_errors=True)
     INFINITY_MODEL.mkdir(parents=True)
-    onnx.save(cut_at_tokens(onnx.load(str(ours / "model.onnx"))), str(INFINITY_MODEL / "model.onnx"))
+    onnx.save(
+        cut_at_tokens(onnx.load(str(ours / "model.onnx"))), str(INFINITY_MODEL / "model.onnx")
+    )
     shutil.copy(ours / "tokenizer.json", INFINITY_MODEL / "tokenizer.json")
     (INFINITY_MODEL / "config.json").write_text(json.dumps(_CONFIG))
     (INFINITY_MODEL / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER_CONFIG))
     cosine = least_cosine(ours, INFINITY_MODEL)
     if cosine < _LEAST_COSINE:
-        raise WrongModel(f"infinity's graph gives a cosine of {cosine:.6f} to ours.")
+        raise WrongModelError(f"infinity's graph gives a cosine of {cosine:.6f} to ours.")
     (INFINITY_MODEL / "made_from.txt").write_text(graph_sha256())
     sys.stdout.write(f"infinity's model: cosine to ours at least {cosine:.7f}\n")
 

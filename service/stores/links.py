@@ -64,8 +64,14 @@ class Links:
             trial = self._kind(**self._options)
         except (TypeError, RedisError):
             raise ValueError("redis_url carries an option that is not known") from None
-        # reading the certificates holds the event loop for tens of milliseconds: once is enough
         self._tls = trial.ssl_context if isinstance(trial, SSLConnection) else None
+        if self._tls is not None:
+            # Reading the certificates holds the event loop for tens of milliseconds: once, now,
+            # before there are requests.
+            try:
+                self._tls.get()
+            except (OSError, RedisError):
+                raise ValueError("redis_url names certificates that cannot be read") from None
 
     @asynccontextmanager
     async def borrow(self) -> AsyncIterator[AbstractConnection]:
@@ -83,6 +89,11 @@ class Links:
             raise
         self._hand_on(link)
 
+    def warm(self) -> None:
+        """Begin to open a link, so that the first caller finds one."""
+        if not self._owned:
+            self._open()
+
     async def drop_free(self) -> None:
         """Close the links that nobody uses; after a failure they are likely dead as well."""
         free, self._free = self._free, []
@@ -99,7 +110,8 @@ class Links:
         await self.drop_free()
 
     async def _wait_for_link(self) -> AbstractConnection:
-        if self._owned < MOST_LINKS:
+        # one is being opened for each that waits already
+        if self._owned < MOST_LINKS and len(self._waiting) >= len(self._opening):
             self._open()
         turn: asyncio.Future[AbstractConnection] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)

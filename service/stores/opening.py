@@ -16,7 +16,7 @@ from service.stores.shared import SharedTier
 async def open_cache(settings: Settings, metrics: Metrics) -> AsyncIterator[VectorCache]:
     """Yield the cache that `settings` describe and close it in the end.
 
-    Redis is not spoken to until the first miss, so that a start never waits for it.
+    A start never waits for Redis: the first connection is opened beside it.
 
     Raises:
         ValueError: `redis_url` is not an address that can be understood.

@@ -79,6 +79,7 @@ class RedisTier:
         self._closed = False
         self._probe: asyncio.Task[None] | None = None
         self._writer = asyncio.create_task(self._write_for_ever(), name="redis-writer")
+        self._links.warm()
 
     async def find(
         self, keys: Sequence[bytes], *, deadline: float | None

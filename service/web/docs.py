@@ -6,12 +6,18 @@ from importlib.resources import files
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 _ASSETS = "/docs/assets"
 
 router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def show_start() -> RedirectResponse:
+    """Send a browser that opens the bare address to the reference."""
+    return RedirectResponse("/docs")
 
 
 @router.get("/docs")

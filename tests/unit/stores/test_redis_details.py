@@ -37,6 +37,7 @@ def test_an_address_is_shown_without_its_secrets(url: str, shown: str) -> None:
         "redis://:secret/@cache",
         "redis://cache?db=secret",
         "redis://cache?secret=1",
+        "rediss://cache?ssl_ca_certs=/secret/missing.pem",
         "",
     ],
 )
