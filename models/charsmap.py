@@ -4,7 +4,7 @@ The compiled form is a trie over UTF-8 bytes, held in one array of 32-bit units 
 array"), followed by the replacements as NUL-terminated UTF-8:
 
 ```
-u32 length of the array in bytes │ units │ "a\\0" "fi\\0" "\\0" ...
+u32 length of the array in bytes │ units │ a NUL f i NUL NUL ...
 
 unit of a node:      bits 0-7 label   bit 8 a key ends here   bits 10-30 step to the children
 unit of a key's end: bit 31 set, bits 0-30 byte offset of its replacement
@@ -32,6 +32,7 @@ _STEP_LIMIT = 1 << 21
 _LONG_STEP = 0x200
 # Positions are paired by XOR of one byte, so the array always ends on a block of 256.
 _BLOCK = 256
+_LENGTH_BYTES = 4
 
 
 @dataclass(slots=True)
@@ -142,7 +143,7 @@ def _settle(node: _Node, array: _Array, *, position: int) -> list[tuple[_Node, i
     if node.replacement is not None:
         array.units[position] |= _KEY_ENDS
         array.units[base] = _END | node.replacement
-    for label, child in node.children.items():
+    for label in node.children:
         array.units[base ^ label] = label
     return [(child, base ^ label) for label, child in node.children.items()]
 
@@ -167,7 +168,7 @@ class Charsmap:
             RecipeError: the array's length does not fit the blob or is not whole blocks, or the
                 replacements do not end with NUL.
         """
-        size = struct.unpack_from("<I", blob)[0] if len(blob) >= 4 else 0
+        size = struct.unpack_from("<I", blob)[0] if len(blob) >= _LENGTH_BYTES else 0
         whole_blocks = size > 0 and size % (4 * _BLOCK) == 0
         ended = len(blob) == 4 + size or blob.endswith(b"\0")
         if not whole_blocks or 4 + size > len(blob) or not ended:

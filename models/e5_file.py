@@ -19,6 +19,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NoReturn
 
 import numpy as np
@@ -32,6 +33,8 @@ _MAGIC = b"E5S1"
 _KIND_F32, _KIND_Q4 = 0, 1
 # Far above the real file's 4,837; keeps a broken count from being walked.
 _MAX_REPLACEMENTS = 1 << 17
+_MAX_SIZE = 1 << 20
+_MAX_LAYERS = 100
 # Tensors may be aligned, so a few bytes between two of them belong to nobody.
 _MAX_GAP = 63
 _UNICODE = 0x110000
@@ -162,14 +165,14 @@ def _read_sizes(reader: _Reader) -> Sizes:
     counts = reader.take("7i", what="the sizes")
     (epsilon,) = struct.unpack("<f", reader.bytes(4, what="the epsilon"))
     (group,) = reader.take("i", what="the group")
-    hidden, layers, heads, ffn = counts[:4]
-    if min(counts) < 1 or max(counts) > 1 << 20 or layers > 100:
+    hidden, layers, heads, ffn, rows, positions, types = counts
+    if min(counts) < 1 or max(counts) > _MAX_SIZE or layers > _MAX_LAYERS:
         _refuse(f"the sizes {counts} are out of range")
     if hidden % heads or hidden % BLOCK or ffn % BLOCK or group != BLOCK:
         _refuse(f"hidden {hidden}, heads {heads}, ffn {ffn} and group {group} do not fit")
     if not 0 < epsilon < 1:
         _refuse(f"the epsilon {epsilon} is out of range")
-    return Sizes(*counts, epsilon=epsilon)
+    return Sizes(hidden, layers, heads, ffn, rows, positions, types, epsilon)
 
 
 def _read_vocabulary(reader: _Reader, *, count: int) -> tuple[list[str], NDArray[np.float32]]:
@@ -179,14 +182,13 @@ def _read_vocabulary(reader: _Reader, *, count: int) -> tuple[list[str], NDArray
     raw = reader.bytes(4 * count, what="the scores")
     scores = np.frombuffer(raw, dtype="<f4").astype(np.float32)
     blob = reader.bytes(blob_bytes, what="the vocabulary's text")
-    rising = all(a <= b for a, b in zip(offsets, offsets[1:], strict=False))
+    rising = all(a <= b for a, b in pairwise(offsets))
     if offsets[0] != 0 or offsets[-1] != blob_bytes or not rising:
         _refuse("the vocabulary's offsets do not cover its text from end to end")
     if not np.isfinite(scores).all():
         _refuse("a score is not a finite number")
-    pairs = zip(offsets, offsets[1:], strict=False)
     try:
-        return [blob[start:end].decode() for start, end in pairs], scores
+        return [blob[start:end].decode() for start, end in pairwise(offsets)], scores
     except UnicodeDecodeError as error:
         message = f"the E5S1 file is damaged: a piece is not UTF-8 ({error})"
         raise RecipeError(message) from error
@@ -223,7 +225,7 @@ def _shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
         "emb.ln.w": (hidden,),
         "emb.ln.b": (hidden,),
     }
-    widths = {name: (hidden, hidden) for name in ("q", "k", "v", "ao")}
+    widths = dict.fromkeys(("q", "k", "v", "ao"), (hidden, hidden))
     widths |= {"fi": (ffn, hidden), "fo": (hidden, ffn)}
     for layer in range(sizes.layers):
         for name, shape in widths.items():
@@ -281,7 +283,7 @@ def _check_places(
 def _check_tensor(
     name: str, *, shape: tuple[int, ...], kind: int, elements: int, size: int
 ) -> None:
-    matrix = len(shape) == 2
+    matrix = len(shape) > 1
     if kind != (_KIND_Q4 if matrix else _KIND_F32):
         _refuse(f"{name} has kind {kind}, which its place in the encoder does not allow")
     count = int(np.prod(shape))

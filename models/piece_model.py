@@ -26,6 +26,8 @@ _PIECE, _TRAINER, _NORMALISER = 1, 2, 3
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
 _KINDS = {_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED}
 _UNIGRAM = 1
+# A number has at most 64 bits, seven in a byte; the eighth says that more follow.
+_NUMBER_BITS, _MORE = 64, 0x80
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +133,13 @@ def _varint(message: bytes, position: int) -> tuple[int, int]:
     """Return a number of seven bits a byte, lowest first, and the position after it."""
     number = shift = 0
     while True:
-        if position >= len(message) or shift > 63:
+        if position >= len(message) or shift >= _NUMBER_BITS:
             _refuse(f"a number does not end at byte {position}")
         byte = message[position]
-        number |= (byte & 0x7F) << shift
+        number |= (byte % _MORE) << shift
         position += 1
         shift += 7
-        if byte < 0x80:
+        if byte < _MORE:
             return number, position
 
 

@@ -64,7 +64,7 @@ def tokenizer_json(source: UnigramSource) -> str:
         [f"{GUARD}{piece}" if piece_id in guarded else piece, float(score)]
         for piece_id, (piece, score) in enumerate(zip(source.pieces, source.scores, strict=True))
     ]
-    description = {
+    description: dict[str, object] = {
         "version": "1.0",
         "truncation": None,
         "padding": None,

@@ -44,10 +44,12 @@ def create_app(settings: Settings) -> FastAPI:
         settings: the whole configuration.
 
     Raises:
-        ValueError: a room is unknown, or the file of API keys cannot be used.
+        ValueError: a room is unknown, a room's setting is wrong, or the file of API keys cannot be
+            used.
     """
     configure_logs(settings.log_level)
     rooms = choose_rooms(settings.rooms)
+    rooms_settings = [room.settings() for room in rooms]
     metrics = Metrics()
     keys = read_api_keys(settings.api_keys_file) if settings.api_keys_file else ()
 
@@ -61,8 +63,8 @@ def create_app(settings: Settings) -> FastAPI:
             names = tuple(room.name for room in rooms)
             lent = Lent(settings, metrics, engine, cache, embedder, names)
             resources: dict[type, object] = {Lent: lent}
-            for room in rooms:
-                pipeline = await stack.enter_async_context(room.open(lent, room.settings()))
+            for room, its_settings in zip(rooms, rooms_settings, strict=True):
+                pipeline = await stack.enter_async_context(room.open(lent, its_settings))
                 resources[type(pipeline)] = pipeline
             logger.info("service_ready", version=__version__, rooms=names)
             yield State(resources=resources, knock=engine.batcher.knock)
@@ -97,12 +99,17 @@ def create_app(settings: Settings) -> FastAPI:
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
-            expose_headers=["X-Request-ID", "Server-Timing", "Retry-After"],
+            expose_headers=[
+                *("X-Request-ID", "Server-Timing", "Retry-After", "WWW-Authenticate"),
+                *("X-Model", "X-Model-SHA256", "X-Execution-Provider"),
+                *("X-Prompt-Tokens", "X-Truncated-Inputs"),
+            ],
         )
     app.add_middleware(
         CallMiddleware,
         metrics=metrics,
         deadline_ms=settings.request_deadline_ms,
+        max_body_bytes=settings.max_body_bytes,
         access_log=settings.access_log,
         guard=make_guard(keys),
     )

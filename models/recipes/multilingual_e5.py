@@ -111,7 +111,8 @@ def neighbouring_halves(halves: NDArray[np.uint8]) -> NDArray[np.uint8]:
     the first of the two in the low half.
     """
     codes = np.concatenate([halves & 15, halves >> 4], axis=-1)
-    return codes[..., 0::2] | (codes[..., 1::2] << 4)
+    paired: NDArray[np.uint8] = codes[..., 0::2] | (codes[..., 1::2] << 4)
+    return paired
 
 
 def _matrix(

@@ -99,11 +99,12 @@ def read_weights(content: bytes) -> dict[str, NDArray[Any]]:
             element kind, or holds a number that is not finite.
     """
     weights: dict[str, NDArray[Any]] = {}
+    tables = {f"q{part + 1}" for part in range(PARTS)}
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             for name, shape in _shapes().items():
                 array = archive[name]
-                kind = np.uint8 if len(shape) == 2 and shape[0] == PART_ROWS else np.floating
+                kind = np.uint8 if name in tables else np.floating
                 if array.shape != shape or not np.issubdtype(array.dtype, kind):
                     message = f"{name} is {array.dtype} {array.shape}, not {kind} {shape}"
                     raise RecipeError(message)

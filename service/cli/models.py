@@ -153,11 +153,18 @@ def add(
     """
     from service.cli.hub import HubUnavailable, fetch_from_hub
     from service.errors import ServiceError
+    from service.runtime.library import is_model_id
 
     library = _library()
     try:
+        # "." and ".." have a name only once they are resolved
+        model_id = name or Path(source).resolve().name
+        if not is_model_id(model_id):
+            raise ValueError(
+                f"{model_id!r} cannot name a model: use letters, digits, '.', '_' and '-', "
+                "a letter or digit first. Choose one with --name."
+            )
         folder = Path(source) if Path(source).is_dir() else fetch_from_hub(source)
-        model_id = name or Path(source).name
         if model_id in library.shipped():
             raise ValueError(
                 f"{model_id!r} is the name of a shipped model; choose another: --name."
@@ -185,7 +192,9 @@ def verify(
 
     library = _library()
     folders = sorted(library.folder.iterdir()) if library.folder.is_dir() else []
-    chosen = names or [each.name for each in folders if not each.name.startswith(".")]
+    chosen = names or [
+        each.name for each in folders if each.is_dir() and not each.name.startswith(".")
+    ]
     damaged = 0
     for name in chosen:
         try:

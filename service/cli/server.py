@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from contextlib import AsyncExitStack
 from types import FrameType
 from typing import Any
 
@@ -15,18 +16,22 @@ from pydantic import ValidationError
 
 from service.app import create_app
 from service.errors import ServiceError
+from service.registry import CAPABILITIES
 from service.settings import Settings
 
 _BACKLOG = 2048
+_SETTINGS_MISTAKE = 2
+_START_FAILED = 3
 
 
 class DrainingServer(uvicorn.Server):
     """Stop in three steps: readiness says 503, the port closes, accepted work finishes.
 
-    A second signal skips the wait.
+    A second signal ends the process at once.
 
     Args:
-        config: uvicorn's configuration.
+        config: uvicorn's configuration, its own lifespan handling off: this class opens the
+            application itself, so that what keeps it from starting is told to a person, not traced.
         app: the application whose readiness turns.
         drain_seconds: time for a balancer to notice.
     """
@@ -35,22 +40,52 @@ class DrainingServer(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._drain_seconds = drain_seconds
+        self._opened = AsyncExitStack()
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Turn readiness, then stop after a while; at the second signal at once."""
-        if self._app.state.draining or not self._drain_seconds or sig == signal.SIGINT:
-            self._app.state.draining = True
-            super().handle_exit(sig, frame)
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
+        """Turn readiness, then stop after a while; at the second signal end at once.
+
+        uvicorn's own handler would raise the signal again at the end, and a stop that was asked
+        for and went well would look like a death.
+        """
+        if self._app.state.draining:
+            self.should_exit = self.force_exit = True
             return
         self._app.state.draining = True
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._drain_seconds, super().handle_exit, sig, None)
+        if sig == signal.SIGINT or not self._drain_seconds:
+            self._stop()
+        else:
+            asyncio.get_running_loop().call_later(self._drain_seconds, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the port, then say where."""
-        await super().startup(sockets)
-        if self.started and self.servers:
-            self._greet()
+        """Load the models, open the port, then say where; or say what is in the way."""
+        try:
+            state = await self._opened.enter_async_context(
+                self._app.router.lifespan_context(self._app)
+            )
+        except (ServiceError, ValueError) as error:
+            explain(error)
+            self.should_exit = True
+            return
+        self.lifespan.state.update(state or {})
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # uvicorn's answer to a port that it cannot have
+            where = f"{self.config.host}:{self.config.port}"
+            typer.echo(f"Cannot listen on {where}. Is it in use? Choose with --port.", err=True)
+            self.should_exit = True
+            await self._opened.aclose()
+            return
+        self._greet()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let accepted requests finish, then close the models and the cache."""
+        await super().shutdown(sockets)
+        if not self.force_exit:
+            await self._opened.aclose()
 
     def _greet(self) -> None:
         address = self.servers[0].sockets[0].getsockname()
@@ -73,14 +108,9 @@ def serve_until_told(overrides: dict[str, Any]) -> int:
     try:
         settings = Settings(**overrides)
         app = create_app(settings)
-    except ValidationError as error:
-        for fault in error.errors():
-            name = "_".join(str(part) for part in fault["loc"]).upper()
-            typer.echo(f"SERVICE_{name}: {fault['msg']} (got {fault['input']!r})", err=True)
-        return 2
     except ValueError as error:
-        typer.echo(str(error), err=True)
-        return 2
+        explain(error)
+        return _SETTINGS_MISTAKE
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -88,7 +118,7 @@ def serve_until_told(overrides: dict[str, Any]) -> int:
         loop="uvloop",
         http="httptools",
         ws="none",
-        lifespan="on",
+        lifespan="off",
         backlog=_BACKLOG,
         log_config=None,
         access_log=False,
@@ -97,10 +127,19 @@ def serve_until_told(overrides: dict[str, Any]) -> int:
     )
     server = DrainingServer(config, app, settings.drain_seconds)
     server.run()
-    return 0 if server.started else 1
+    return 0 if server.started else _START_FAILED
 
 
-def explain(error: ServiceError) -> None:
-    """Print an error of ours for a person."""
-    typer.secho(f"{error.title}: ", fg="red", err=True, nl=False)
-    typer.echo(error.detail, err=True)
+def explain(error: ServiceError | ValueError) -> None:
+    """Print for a person what kept the service from starting."""
+    if isinstance(error, ServiceError):
+        typer.echo(f"{error.title}: {error.detail}", err=True)
+    elif isinstance(error, ValidationError):
+        kinds = (Settings, *(room.settings for room in CAPABILITIES))
+        prefixes = {kind.__name__: kind.model_config.get("env_prefix", "") for kind in kinds}
+        for fault in error.errors():
+            name = "_".join(str(part) for part in fault["loc"]).upper()
+            variable = f"{prefixes.get(error.title, '')}{name}"
+            typer.echo(f"{variable}: {fault['msg']} (got {fault['input']!r})", err=True)
+    else:
+        typer.echo(str(error), err=True)

@@ -169,7 +169,7 @@ class Batcher:
                 self._door_shut = True
                 raise self._overloaded(queued)
             wait = self._expected_wait(queued)
-            if now + wait > ticket.deadline:
+            if now <= ticket.deadline < now + wait:
                 raise self._overloaded(queued)
             for position, ids in enumerate(sequences):
                 lane.queue.push(Waiting(ids, ticket, position, now))

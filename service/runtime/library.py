@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,6 +13,9 @@ from service.runtime.manifest import Manifest, parse_manifest, read_manifest, ve
 
 ENTRY_POINT_GROUP = "isotrope.catalogue"
 Progress = Callable[[str, int, int], None]
+# A model's id is also its folder's name: no separator, no leading dot, short enough for any disk.
+_MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SHOWN_CHARACTERS = 60
 
 
 class Catalogue(Protocol):
@@ -28,6 +32,11 @@ class Catalogue(Protocol):
     def adopt(self, source: Path, folder: Path, *, model_id: str, progress: Progress) -> None:
         """Turn an exported folder of somebody else into one of ours."""
         ...
+
+
+def is_model_id(text: str) -> bool:
+    """Return whether a text may name a model: letters, digits, `.`, `_`, `-`, at most 128."""
+    return _MODEL_ID.fullmatch(text) is not None
 
 
 def load_catalogues() -> list[Catalogue]:
@@ -90,11 +99,10 @@ class Library:
             ArtefactDamaged: a file is not the pinned one.
         """
         folder = self.folder / model_id
-        if Path(model_id).name != model_id or (
-            not folder.is_dir() and model_id not in self._shipped
-        ):
+        if not is_model_id(model_id) or (not folder.is_dir() and model_id not in self._shipped):
             known = ", ".join(sorted({*self.installed(), *self._shipped}))
-            raise UnknownModel(f"There is no model {model_id!r}. Known are: {known}.")
+            shown = model_id[:_SHOWN_CHARACTERS] + ("…" if len(model_id) > _SHOWN_CHARACTERS else "")
+            raise UnknownModel(f"There is no model {shown!r}. Known are: {known}.")
         manifest = read_manifest(folder)
         if model_id in self._shipped:
             pinned = self._shipped[model_id][0]

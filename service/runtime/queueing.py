@@ -129,7 +129,7 @@ class LengthQueue:
             length = shorter if go_down else longer
             assert length is not None  # one side is left, by the loop's condition
             widest = max(longest, length)
-            room = min(max_count, max_tokens // widest) - len(batch)
+            room = min(max_count, max_tokens // max(widest, 1)) - len(batch)
             if room <= 0:
                 if go_down:
                     break

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from service.errors import ArtefactDamaged, DimensionMismatch, SequenceTooLong
+from service.errors import ArtefactDamaged, DimensionMismatch, EmptyInput, SequenceTooLong
 
 
 class Truncate(StrEnum):
@@ -54,6 +54,7 @@ class TextTokenizer:
         """Return each text's ids, the model's prefix put before it.
 
         Raises:
+            EmptyInput: a text has no pieces, and the model puts no special ones around it.
             SequenceTooLong: a text does not fit, and `truncate` is `error`.
         """
         prefixed = [self._prefix + text for text in texts] if self._prefix else list(texts)
@@ -68,10 +69,13 @@ class TextTokenizer:
 
         Raises:
             DimensionMismatch: an id lies outside the vocabulary.
+            EmptyInput: a sequence holds no id.
             SequenceTooLong: a sequence does not fit, and `truncate` is `error`.
         """
         for ids in sequences:
-            if ids and (min(ids) < 0 or max(ids) >= self.vocabulary):
+            if not ids:
+                raise EmptyInput("A sequence of token ids is empty; send at least one id.")
+            if min(ids) < 0 or max(ids) >= self.vocabulary:
                 wrong = next(i for i in ids if not 0 <= i < self.vocabulary)
                 raise DimensionMismatch(
                     f"Token id {wrong} lies outside this model's vocabulary of {self.vocabulary}."
@@ -81,7 +85,10 @@ class TextTokenizer:
     def _fit(self, ids: list[int], truncate: Truncate) -> Encoded:
         excess = len(ids) - self._room
         if excess <= 0:
-            return Encoded(self._before + ids + self._after, 0)
+            wrapped = self._before + ids + self._after
+            if not wrapped:
+                raise EmptyInput("A text has no tokens for this model, so there is nothing to run.")
+            return Encoded(wrapped, 0)
         if truncate is Truncate.ERROR:
             raise SequenceTooLong(
                 f"A text has {len(ids)} tokens and the model reads {self._room}. "

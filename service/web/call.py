@@ -13,14 +13,14 @@ from fastapi import Depends, Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import Internal, InvalidInput, ServiceError
+from service.errors import BodyTooLarge, Internal, InvalidInput, ServiceError
 from service.metrics import Metrics
 from service.web.problems import problem_response
 
 SCOPE_KEY = "isotrope.call"
 CLIENT_LEFT = 499  # nginx's number for it; never sent, since nobody is there to read it
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_TIMEOUT = re.compile(r"[0-9]{1,9}")
+_TIMEOUT = re.compile(r"[1-9][0-9]{0,8}")
 
 logger = structlog.get_logger(__name__)
 
@@ -63,6 +63,7 @@ class CallMiddleware:
         app: the application.
         metrics: instruments to write to.
         deadline_ms: longest time a request may take.
+        max_body_bytes: longest body that a request may announce.
         access_log: whether to write the line.
         guard: refuses a request by its headers, API keys for instance.
     """
@@ -73,12 +74,14 @@ class CallMiddleware:
         *,
         metrics: Metrics,
         deadline_ms: int,
+        max_body_bytes: int,
         access_log: bool,
         guard: Callable[[Scope, Headers], None],
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._deadline_seconds = deadline_ms / 1000
+        self._max_body_bytes = max_body_bytes
         self._access_log = access_log
         self._guard = guard
 
@@ -116,12 +119,21 @@ class CallMiddleware:
     def _refusal(self, scope: Scope, headers: Headers, call: Call) -> ServiceError | None:
         try:
             self._guard(scope, headers)
+            self._require_short(headers.get("content-length", ""))
             asked = headers.get("x-request-timeout-ms")
             if asked is not None:
                 call.deadline = call.started + min(self._deadline_seconds, _milliseconds(asked))
         except ServiceError as error:
             return error
         return None
+
+    def _require_short(self, announced: str) -> None:
+        # A body without a length is counted by the framework while it comes in.
+        if announced.isdecimal() and int(announced) > self._max_body_bytes:
+            raise BodyTooLarge(
+                f"The body has {announced[:20]} bytes and {self._max_body_bytes} are read at most. "
+                "Split the request."
+            )
 
     def _account(self, scope: Scope, call: Call) -> None:
         seconds = time.monotonic() - call.started
@@ -146,10 +158,10 @@ def _request_id(headers: Headers) -> str:
 
 
 def _milliseconds(text: str) -> float:
-    if not _TIMEOUT.fullmatch(text) or int(text) == 0:
+    if not _TIMEOUT.fullmatch(text):
         raise InvalidInput(
             f"X-Request-Timeout-Ms is {text[:40]!r}; it must be a whole number of milliseconds, "
-            "at least 1."
+            "1 to 999999999."
         )
     return int(text) / 1000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -28,6 +29,10 @@ from service.errors import (
 MEDIA_TYPE = "application/problem+json"
 _MOST_FAULTS = 20
 _LONGEST_VALUE = 80
+
+# `repr` would fail on a value nested a thousand deep, and would write megabytes to keep eighty.
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = _LONGEST_VALUE
 
 logger = structlog.get_logger(__name__)
 
@@ -166,5 +171,5 @@ def _escaped(part: str) -> str:
 
 def shown(value: object) -> str:
     """Return a value as text, cut to a length that a message can carry."""
-    text = repr(value)
+    text = _SHORT.repr(value)
     return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"

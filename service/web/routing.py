@@ -39,7 +39,7 @@ class ServiceRoute(APIRoute):
             return inner
 
         async def handle(request: Request) -> Response:
-            _require_json(request)
+            _require_plain_json(request)
             request.state.knock()
             fast = FastJsonRequest(request.scope, request.receive)
             await fast.body()
@@ -48,7 +48,12 @@ class ServiceRoute(APIRoute):
         return handle
 
 
-def _require_json(request: Request) -> None:
+def _require_plain_json(request: Request) -> None:
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.strip().lower() != "identity":
+        raise UnsupportedMediaType(
+            f"The content encoding is {coding[:80]!r}; send the body uncompressed."
+        )
     given = request.headers.get("content-type", "")
     kind = given.partition(";")[0].strip().lower()
     if kind != "application/json" and not (

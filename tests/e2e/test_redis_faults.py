@@ -16,6 +16,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.stores.cache import Fetched, VectorCache
 from service.stores.codec import encode
+from service.stores.links import MOST_LINKS, Links
 from service.stores.opening import open_cache
 from service.stores.redis_tier import RedisTier
 from tests.support.fault_proxy import Fault, FaultProxy
@@ -268,6 +269,39 @@ async def test_opening_that_takes_longer_than_the_budget_still_gets_there(
         proxy.fault = Fault.NONE
         await until_hit(cache, keys)
         assert breaker(cache) == "closed"
+
+
+async def test_a_connection_that_comes_as_its_caller_leaves_is_not_lost(
+    steady: RedisServer,
+) -> None:
+    links = Links(steady.url, connect_seconds=5)
+    async with links.borrow() as link:
+        pass
+    links._free.clear()
+    links._owned = MOST_LINKS  # all others are out, so the next caller has to wait
+
+    async def borrow() -> None:
+        async with links.borrow():
+            pass
+
+    leaving = asyncio.create_task(borrow())
+    await asyncio.sleep(0)
+    links._hand_on(link)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    assert leaving.cancelled()
+    assert links._free == [link]
+    await links.aclose()
+
+
+async def test_closed_connections_make_room_for_new_ones(steady: RedisServer) -> None:
+    links = Links(steady.url, connect_seconds=5)
+    for _ in range(2 * MOST_LINKS):
+        async with asyncio.timeout(PATIENCE_SECONDS), links.borrow() as link:
+            assert link.is_connected
+        await links.drop_free()
+    assert links._owned == 0
+    await links.aclose()
 
 
 async def test_the_client_library_drops_the_connection_of_a_cancelled_call(

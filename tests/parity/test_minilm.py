@@ -85,9 +85,7 @@ def reference(ids: list[int], weights: Vectors) -> Vectors:
 def _session(folder: Path) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    return ort.InferenceSession(
-        folder / "model.onnx", options, providers=["CPUExecutionProvider"]
-    )
+    return ort.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
 
 
 def _batch(rows: list[list[int]], *, length: int = 0) -> dict[str, NDArray[np.int64]]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from service.web.wire import EncodingFormat, Vectors, WireModel
 
 PoolingName: TypeAlias = Literal["mean", "cls", "first_last", "embedding"]
 TruncateSide: TypeAlias = Literal["error", "left", "right"]
 _PAIR = 2
+_NUMBERS = {int, float}  # by exact type: True is an int to isinstance
+
+ModelName = Annotated[
+    str, Field(min_length=1, description="Encoder; absent means the default one.")
+]
 
 
 def _read_input(value: object) -> list[str] | list[list[int]]:
@@ -22,7 +27,7 @@ def _read_input(value: object) -> list[str] | list[list[int]]:
     kinds = set(map(type, value))
     if kinds == {str}:
         return value
-    if kinds == {int}:
+    if kinds <= _NUMBERS:
         return [_token_ids(value)]
     if kinds == {list}:
         return [_token_ids(ids) for ids in value]
@@ -30,9 +35,18 @@ def _read_input(value: object) -> list[str] | list[list[int]]:
 
 
 def _token_ids(ids: list[Any]) -> list[int]:
-    if not ids or set(map(type, ids)) != {int} or min(ids) < 0:
+    kinds = set(map(type, ids))
+    if float in kinds:
+        ids = [_whole(number) for number in ids]
+        kinds = set(map(type, ids))
+    if kinds != {int} or min(ids) < 0:
         raise ValueError("token ids must be whole numbers of at least 0, and at least one of them")
     return ids
+
+
+def _whole(value: object) -> object:
+    """Return 8 for 8.0: in JSON both are the same number, and some clients write the second."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
@@ -70,10 +84,12 @@ class EmbeddingsRequest(WireModel):
     )
 
     input: Inputs
-    model: str | None = Field(None, description="Encoder; absent means the default one.")
-    dimensions: int | None = Field(
-        None, ge=1, description="Keep the first so many numbers, at most the model's own."
-    )
+    model: ModelName | None = None
+    dimensions: Annotated[
+        int | None,
+        BeforeValidator(_whole, json_schema_input_type=int | None),
+        Field(ge=1, description="Keep the first so many numbers, at most the model's own."),
+    ] = None
     encoding_format: EncodingFormat = Field(
         "float", description="`base64` is little-endian float32, half the bytes of `float`."
     )
@@ -165,7 +181,7 @@ class SimilarityRequest(WireModel):
     )
     vectors: Vectors | None = None
     metric: Literal["cosine"] = "cosine"
-    model: str | None = Field(None, description="Encoder; absent means the default one.")
+    model: ModelName | None = None
     pooling: PoolingName | None = Field(None, description="As for embeddings.")
     truncate: TruncateSide = Field("right", description="As for embeddings.")
 

@@ -40,8 +40,7 @@ def test_every_code_point_agrees_with_the_table() -> None:
     wrong = [
         code
         for code in range(1, 0x110000)
-        if not 0xD800 <= code < 0xE000
-        and charsmap.replacement(chr(code)) != table.get(chr(code))
+        if not 0xD800 <= code < 0xE000 and charsmap.replacement(chr(code)) != table.get(chr(code))
     ]
     assert wrong == []
 

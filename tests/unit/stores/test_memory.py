@@ -54,6 +54,16 @@ def test_behaves_as_a_list_of_the_last_used(
         assert len(tier) == len(model)
 
 
+def test_what_was_asked_for_last_stays_longest() -> None:
+    tier = MemoryTier(3 * cost(KEYS[0], 8))
+    tier.keep((key, entry_for(key)) for key in KEYS[:3])
+    tier.find([KEYS[0]])
+    tier.keep([(KEYS[3], entry_for(KEYS[3]))])
+    found, missing = tier.find(KEYS[:4])
+    assert [entry is not None for entry in found] == [True, False, True, True]
+    assert missing == 1
+
+
 def test_zero_bytes_hold_nothing() -> None:
     tier = MemoryTier(0)
     tier.keep([(b"key", entry_for(b"key", dimension=0))])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.stores.links import Links, safe_address
+from service.stores.links import MOST_LINKS, Links, safe_address
 from service.stores.redis_tier import spread_ttl
 from tests.support.vectors import fresh_keyspace
 
@@ -59,6 +61,25 @@ async def test_the_address_cannot_undo_what_the_tier_relies_on() -> None:
     assert not link.encoder.decode_responses
     assert link.health_check_interval == 0
     assert link.retry.get_retries() == 0
+
+
+async def test_one_refused_connection_disappoints_one_caller_unless_there_is_no_other() -> None:
+    links = Links("redis://cache", connect_seconds=1)
+    links._owned = MOST_LINKS  # all are out, so that callers wait
+
+    async def borrow() -> None:
+        async with links.borrow():
+            pass
+
+    callers = [asyncio.create_task(borrow()) for _ in range(3)]
+    await asyncio.sleep(0)
+    links._disappoint(ConnectionRefusedError())
+    await asyncio.sleep(0)
+    assert [caller.done() for caller in callers] == [True, False, False]
+    links._owned = 0
+    links._disappoint(ConnectionRefusedError())
+    outcomes = await asyncio.gather(*callers, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ConnectionRefusedError] * 3
 
 
 @given(ttl=st.integers(1, 10**8), text=st.text(max_size=5))
