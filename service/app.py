@@ -82,7 +82,6 @@ def create_app(settings: Settings) -> FastAPI:
             {"name": "operations", "description": "Probes and metrics."},
         ],
         generate_unique_id_function=operation_id,
-        max_body_size=settings.max_body_bytes,
         separate_input_output_schemas=False,
         telemetry={"tracing": settings.otlp_endpoint is not None},
     )

@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr | None = Field(
         None,
-        description="`redis://` or `rediss://` address of the shared cache tier; unset turns it off. A wrong address costs nothing but the hits.",
+        description="`redis://` or `rediss://` address of the shared cache tier; unset turns it off. A server that is not there costs nothing but the hits; an address that cannot be understood refuses to start.",
     )
     redis_timeout_ms: PositiveInt = Field(
         50,

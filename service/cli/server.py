@@ -13,6 +13,7 @@ import typer
 import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
 from service.app import create_app
 from service.errors import ServiceError
@@ -135,7 +136,7 @@ def explain(error: ServiceError | ValueError) -> None:
     if isinstance(error, ServiceError):
         typer.echo(f"{error.title}: {error.detail}", err=True)
     elif isinstance(error, ValidationError):
-        kinds = (Settings, *(room.settings for room in CAPABILITIES))
+        kinds: list[type[BaseSettings]] = [Settings, *(room.settings for room in CAPABILITIES)]
         prefixes = {kind.__name__: kind.model_config.get("env_prefix", "") for kind in kinds}
         for fault in error.errors():
             name = "_".join(str(part) for part in fault["loc"]).upper()

@@ -44,9 +44,9 @@ def _quota_v2(cgroup: Path) -> float | None:
     try:
         # "200000 100000" -> 2.0 cores; "max 100000" -> no bound
         limit, period = (cgroup / "cpu.max").read_text().split()
-    except (OSError, ValueError):
+        return None if limit == "max" else int(limit) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
         return None
-    return None if limit == "max" else int(limit) / int(period)
 
 
 def _quota_v1(cgroup: Path) -> float | None:

@@ -11,6 +11,9 @@ from tokenizers import Tokenizer
 
 from service.errors import ArtefactDamaged, DimensionMismatch, EmptyInput, SequenceTooLong
 
+# Texts to look for between the special pieces; a vocabulary of one script may lack the first.
+_PROBES = ("a", "1", "中", "а", "ا", "か", "한")
+
 
 class Truncate(StrEnum):
     """Say what happens to a text that has more pieces than the model reads."""
@@ -106,19 +109,21 @@ def open_tokenizer(path: Path, *, max_tokens: int, prefix: str) -> TextTokenizer
     """
     try:
         tokenizer = Tokenizer.from_file(str(path))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return TextTokenizer(tokenizer, max_tokens=max_tokens, prefix=prefix)
+    except ArtefactDamaged:
+        raise
     except Exception as error:
         raise ArtefactDamaged(f"{path.name} is not a tokenizer: {error}") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return TextTokenizer(tokenizer, max_tokens=max_tokens, prefix=prefix)
 
 
 def _special_ids(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """Return the ids that the template puts before and after a text."""
-    probe = "a"
-    plain = tokenizer.encode(probe, add_special_tokens=False).ids
-    full = tokenizer.encode(probe, add_special_tokens=True).ids
-    for start in range(len(full) - len(plain) + 1):
-        if full[start : start + len(plain)] == plain:
-            return full[:start], full[start + len(plain) :]
+    for probe in _PROBES:
+        plain = tokenizer.encode(probe, add_special_tokens=False).ids
+        full = tokenizer.encode(probe, add_special_tokens=True).ids
+        for start in range(len(full) - len(plain) + 1) if plain else ():
+            if full[start : start + len(plain)] == plain:
+                return full[:start], full[start + len(plain) :]
     raise ArtefactDamaged("The tokenizer's template changes the text that it wraps.")

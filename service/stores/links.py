@@ -144,6 +144,7 @@ class Links:
         self._owned += 1
         task = asyncio.create_task(self._connect(), name="redis-connect")
         self._opening.add(task)
+        # for a task that is cancelled before it has begun
         task.add_done_callback(self._opening.discard)
 
     async def _connect(self) -> None:
@@ -154,13 +155,21 @@ class Links:
             async with asyncio.timeout(self._connect_seconds):
                 await link.connect()  # type: ignore[no-untyped-call]
         except BaseException as error:
-            self._owned -= 1
             await _drop(link)
+            self._owned -= 1
+            self._forget_task()
             if not isinstance(error, Exception):
                 raise
             self._disappoint(error)
         else:
+            self._forget_task()
             self._hand_on(link)
+
+    def _forget_task(self) -> None:
+        # at once, not when the task is found done: a caller counts on every task that stands here
+        task = asyncio.current_task()
+        if task is not None:
+            self._opening.discard(task)
 
     def _disappoint(self, error: Exception) -> None:
         """Tell the one who waited longest, or all if there is no other link to wait for."""

@@ -63,7 +63,7 @@ class CallMiddleware:
         app: the application.
         metrics: instruments to write to.
         deadline_ms: longest time a request may take.
-        max_body_bytes: longest body that a request may announce.
+        max_body_bytes: longest body that is read.
         access_log: whether to write the line.
         guard: refuses a request by its headers, API keys for instance.
     """
@@ -101,6 +101,8 @@ class CallMiddleware:
                 _add_headers(message, call)
             await send(message)
 
+        if "content-length" not in headers:
+            receive = self._bounded(receive)
         self._metrics.in_flight.inc()
         try:
             refusal = self._refusal(scope, headers, call)
@@ -128,12 +130,28 @@ class CallMiddleware:
         return None
 
     def _require_short(self, announced: str) -> None:
-        # A body without a length is counted by the framework while it comes in.
         if announced.isdecimal() and int(announced) > self._max_body_bytes:
-            raise BodyTooLarge(
-                f"The body has {announced[:20]} bytes and {self._max_body_bytes} are read at most. "
-                "Split the request."
-            )
+            raise self._too_large(announced[:20])
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """Count a body whose length was not announced, while it comes in."""
+        total = 0
+
+        async def count() -> Message:
+            nonlocal total
+            message = await receive()
+            total += len(message.get("body", b""))
+            if total > self._max_body_bytes:
+                raise self._too_large(f"at least {total}")
+            return message
+
+        return count
+
+    def _too_large(self, size: str) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"The body has {size} bytes and {self._max_body_bytes} are read at most. "
+            "Split the request."
+        )
 
     def _account(self, scope: Scope, call: Call) -> None:
         seconds = time.monotonic() - call.started

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import orjson
 from fastapi import Request, Response
-from pydantic import BaseModel, ConfigDict, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from service.numerics.dtypes import Matrix32
 from service.runtime.engine import Engine
@@ -29,6 +29,11 @@ class WireModel(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True
     )
+
+
+def whole(value: object) -> object:
+    """Return 8 for 8.0: in JSON both are one number, and some clients write the second."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _read_vectors(value: object) -> Matrix32:
@@ -56,6 +61,8 @@ def _from_base64(value: Mapping[str, Any]) -> Matrix32:
     if value["dtype"] != "float32":
         raise ValueError(f"dtype is {value['dtype']!r:.40}; only float32 is read")
     shape = value["shape"]
+    if isinstance(shape, list):
+        shape = [whole(side) for side in shape]
     if (
         not isinstance(shape, list)
         or len(shape) != _DIMENSIONS
@@ -119,6 +126,13 @@ Vectors = Annotated[
     np.ndarray[Any, np.dtype[np.float32]],
     PlainValidator(_read_vectors),
     WithJsonSchema(VECTORS_SCHEMA),
+]
+# For a field that may be left out: None where it is, and null is no way to leave it out.
+GivenVectors = Annotated[
+    np.ndarray[Any, np.dtype[np.float32]] | None,
+    PlainValidator(_read_vectors),
+    WithJsonSchema(VECTORS_SCHEMA),
+    Field(json_schema_extra=lambda schema: schema.pop("default", None)),
 ]
 
 

@@ -21,7 +21,7 @@ def row_for(ids: Sequence[int], output: str = "mean") -> Vector32:
     real = np.asarray(ids, dtype=np.float64)
     weights = np.arange(1, len(real) + 1)
     first = real[0] if output.startswith("cls") else real.sum()
-    row = np.array([1.0, first, (real * weights).sum(), len(real)])
+    row = np.array([2.0, np.sin(first), np.cos((real * weights).sum()), np.sin(len(real))])
     if not output.endswith("_raw"):
         row /= np.linalg.norm(row)
     return row.astype(np.float32)

@@ -44,7 +44,8 @@ def _weights(folder: Path) -> dict[str, NDArray[np.float64]]:
 def _norm(x: NDArray[np.float64], weights: Vectors, name: str) -> NDArray[np.float64]:
     centred = x - x.mean(axis=-1, keepdims=True)
     spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-12)
-    return centred / spread * weights[f"{name}/scale"] + weights[f"{name}/bias"]
+    scaled: NDArray[np.float64] = centred / spread * weights[f"{name}/scale"]
+    return scaled + weights[f"{name}/bias"]
 
 
 def _layer(x: NDArray[np.float64], weights: Vectors, name: str) -> NDArray[np.float64]:

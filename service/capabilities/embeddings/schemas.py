@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+)
 
-from service.web.wire import EncodingFormat, Vectors, WireModel
+from service.web.wire import EncodingFormat, GivenVectors, WireModel, whole
 
 PoolingName: TypeAlias = Literal["mean", "cls", "first_last", "embedding"]
 TruncateSide: TypeAlias = Literal["error", "left", "right"]
 _PAIR = 2
 _NUMBERS = {int, float}  # by exact type: True is an int to isinstance
-
-ModelName = Annotated[
-    str, Field(min_length=1, description="Encoder; absent means the default one.")
-]
 
 
 def _read_input(value: object) -> list[str] | list[list[int]]:
@@ -37,17 +41,16 @@ def _read_input(value: object) -> list[str] | list[list[int]]:
 def _token_ids(ids: list[Any]) -> list[int]:
     kinds = set(map(type, ids))
     if float in kinds:
-        ids = [_whole(number) for number in ids]
+        ids = [whole(number) for number in ids]
         kinds = set(map(type, ids))
     if kinds != {int} or min(ids) < 0:
         raise ValueError("token ids must be whole numbers of at least 0, and at least one of them")
     return ids
 
 
-def _whole(value: object) -> object:
-    """Return 8 for 8.0: in JSON both are the same number, and some clients write the second."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
+_Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[_Positive, BeforeValidator(whole, json_schema_input_type=_Positive)]
+ModelName = Annotated[str, Field(min_length=1)]
 
 _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
 Inputs = Annotated[
@@ -84,12 +87,10 @@ class EmbeddingsRequest(WireModel):
     )
 
     input: Inputs
-    model: ModelName | None = None
-    dimensions: Annotated[
-        int | None,
-        BeforeValidator(_whole, json_schema_input_type=int | None),
-        Field(ge=1, description="Keep the first so many numbers, at most the model's own."),
-    ] = None
+    model: ModelName | None = Field(None, description="Encoder; absent means the default one.")
+    dimensions: Count | None = Field(
+        None, description="Keep the first so many numbers, at most the model's own."
+    )
     encoding_format: EncodingFormat = Field(
         "float", description="`base64` is little-endian float32, half the bytes of `float`."
     )
@@ -179,9 +180,9 @@ class SimilarityRequest(WireModel):
     texts: list[str] = Field(
         default_factory=list, min_length=1, description="Texts; every one is compared with all."
     )
-    vectors: Vectors | None = None
+    vectors: GivenVectors = None
     metric: Literal["cosine"] = "cosine"
-    model: ModelName | None = None
+    model: ModelName | None = Field(None, description="Encoder; absent means the default one.")
     pooling: PoolingName | None = Field(None, description="As for embeddings.")
     truncate: TruncateSide = Field("right", description="As for embeddings.")
 

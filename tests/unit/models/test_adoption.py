@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -59,7 +60,7 @@ def _graph(
         nodes.append(helper.make_node("ReduceMax", [last], [output], axes=[1], keepdims=0))
     else:
         nodes.append(helper.make_node("Identity", [last], [output]))
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "table": TABLE,
         "hundred": np.array(100, np.float32),
         "one": np.array(1, np.float32),

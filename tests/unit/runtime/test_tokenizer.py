@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,19 @@ def test_a_tokenizer_that_fails_on_plain_text_is_damaged(tmp_path: Path) -> None
     path.write_text(tokenizer_json(words={"the": 0}), encoding="utf-8")  # no [UNK]
     with pytest.raises(ArtefactDamaged):
         open_tokenizer(path, max_tokens=8, prefix="")
+
+
+def test_a_vocabulary_of_another_script(tmp_path: Path) -> None:
+    # pieces without an unknown one: what it lacks vanishes, "a" too
+    content = json.loads(tokenizer_json())
+    content["model"] = {
+        "type": "BPE", "vocab": {"[CLS]": 2, "[SEP]": 3, "中": 4, "文": 5}, "merges": [],
+    }
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    tokenizer = open_tokenizer(path, max_tokens=8, prefix="")
+    assert ids_of(tokenizer, "中文") == [2, 4, 5, 3]
+    assert ids_of(tokenizer, "abc") == [2, 3]
 
 
 @pytest.fixture(scope="module")
