@@ -92,7 +92,15 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router)
     mount_docs(app)
     install_problem_handlers(app)
-    if settings.cors_origins:
+    app.add_middleware(
+        CallMiddleware,
+        metrics=metrics,
+        deadline_ms=settings.request_deadline_ms,
+        max_body_bytes=settings.max_body_bytes,
+        access_log=settings.access_log,
+        guard=make_guard(keys),
+    )
+    if settings.cors_origins:  # outermost, so that a page may read a refusal too
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
@@ -104,13 +112,5 @@ def create_app(settings: Settings) -> FastAPI:
                 *("X-Prompt-Tokens", "X-Truncated-Inputs"),
             ],
         )
-    app.add_middleware(
-        CallMiddleware,
-        metrics=metrics,
-        deadline_ms=settings.request_deadline_ms,
-        max_body_bytes=settings.max_body_bytes,
-        access_log=settings.access_log,
-        guard=make_guard(keys),
-    )
     app.openapi = lambda: build_document(app)  # type: ignore[method-assign]
     return app

@@ -101,8 +101,9 @@ class Library:
         folder = self.folder / model_id
         if not is_model_id(model_id) or (not folder.is_dir() and model_id not in self._shipped):
             known = ", ".join(sorted({*self.installed(), *self._shipped}))
-            shown = model_id[:_SHOWN_CHARACTERS] + ("…" if len(model_id) > _SHOWN_CHARACTERS else "")
-            raise UnknownModel(f"There is no model {shown!r}. Known are: {known}.")
+            raise UnknownModel(
+                f"There is no model {model_id[:_SHOWN_CHARACTERS]!r}. Known are: {known}."
+            )
         manifest = read_manifest(folder)
         if model_id in self._shipped:
             pinned = self._shipped[model_id][0]

@@ -14,6 +14,7 @@ from service.runtime.engine import Encoder
 from service.runtime.manifest import Manifest
 from service.web.capability import CurrentLent, Lent
 from service.web.openapi import problems
+from service.web.problems import shown
 from service.web.wire import json_response
 
 router = APIRouter(tags=["discovery"])
@@ -171,7 +172,7 @@ async def get_model(
     """Return one model's card."""
     cards = await _cards(lent)
     if model_id not in cards:
-        raise UnknownModel(f"There is no model {model_id!r}. Known are: {', '.join(cards)}.")
+        raise UnknownModel(f"There is no model {shown(model_id)}. Known are: {', '.join(cards)}.")
     return json_response(cards[model_id])
 
 

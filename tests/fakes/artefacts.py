@@ -38,7 +38,10 @@ def tokenizer_json(*, special: bool = True, words: Mapping[str, int] = VOCABULAR
         {
             "version": "1.0",
             "truncation": {
-                "direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0,
+                "direction": "Right",
+                "max_length": 4,
+                "strategy": "LongestFirst",
+                "stride": 0,
             },
             "padding": None,
             "added_tokens": [],

@@ -26,12 +26,18 @@ class Bench:
     ) -> Run:
         """Submit sequences that may take so many seconds."""
         return await self.batcher.submit(
-            self.lane, list(map(list, sequences)), output=output, deadline=time.monotonic() + seconds
+            self.lane,
+            list(map(list, sequences)),
+            output=output,
+            deadline=time.monotonic() + seconds,
         )
 
     def refused(self, reason: str) -> float:
         """Return how often work was refused or given up for that reason."""
-        return self.metrics.registry.get_sample_value("isotrope_rejected_total", {"reason": reason}) or 0.0
+        return (
+            self.metrics.registry.get_sample_value("isotrope_rejected_total", {"reason": reason})
+            or 0.0
+        )
 
     def gauge(self, name: str) -> float | None:
         """Return an instrument of the lane."""

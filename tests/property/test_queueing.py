@@ -75,9 +75,7 @@ def check_batch(
     check_nearest(batch, [item for item in living if item not in batch], budget=budget, most=most)
 
 
-def check_nearest(
-    batch: list[Waiting], rest: list[Waiting], *, budget: int, most: int
-) -> None:
+def check_nearest(batch: list[Waiting], rest: list[Waiting], *, budget: int, most: int) -> None:
     """Nobody stayed behind who was nearer than one taken and would have cost no more room."""
     length = len(batch[0].ids)
     longest = max(len(item.ids) for item in batch)

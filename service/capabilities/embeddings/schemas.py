@@ -181,7 +181,7 @@ class SimilarityRequest(WireModel):
         default_factory=list, min_length=1, description="Texts; every one is compared with all."
     )
     vectors: GivenVectors = None
-    metric: Literal["cosine"] = "cosine"
+    metric: Literal["cosine"] = Field("cosine", description="How two vectors are compared.")
     model: ModelName | None = Field(None, description="Encoder; absent means the default one.")
     pooling: PoolingName | None = Field(None, description="As for embeddings.")
     truncate: TruncateSide = Field("right", description="As for embeddings.")

@@ -56,7 +56,7 @@ def test_a_damaged_model_does_not_open(tmp_path: Path) -> None:
 def test_an_unknown_model_is_named_beside_the_known(tmp_path: Path) -> None:
     write_model(tmp_path, "mine")
     library = Library(tmp_path, [FakeCatalogue(manifest_entry("tiny", {}))])
-    with pytest.raises(UnknownModel, match="'other'. Known are: mine, tiny"):
+    with pytest.raises(UnknownModel, match=r"'other'\. Known are: mine, tiny"):
         library.open("other")
 
 

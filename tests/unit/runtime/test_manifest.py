@@ -99,7 +99,7 @@ def test_every_field_is_needed(field: str) -> None:
 )
 def test_fields_of_another_kind_are_damaged(change: dict[str, object]) -> None:
     with pytest.raises(ArtefactDamaged):
-        parse_manifest(manifest_entry("tiny", FILES, **change), "here")
+        parse_manifest(manifest_entry("tiny", FILES) | change, "here")
 
 
 def test_a_foreign_manifest_of_json_is_damaged(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_order_is_kept_and_the_cpu_comes_last(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_strict_refuses_what_the_build_lacks() -> None:
-    with pytest.raises(ProviderMissing, match="'cuda'.*cpu"):
+    with pytest.raises(ProviderMissing, match=r"'cuda'.*cpu"):
         requested_providers(("cuda", "cpu"), STRICT)
 
 

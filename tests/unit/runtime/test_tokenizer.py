@@ -42,7 +42,8 @@ def test_many_texts_give_what_each_gives_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("truncate", "kept"), [(Truncate.RIGHT, [THE, CAT, SAT, THE]), (Truncate.LEFT, [SAT, THE, CAT, CAT])]
+    ("truncate", "kept"),
+    [(Truncate.RIGHT, [THE, CAT, SAT, THE]), (Truncate.LEFT, [SAT, THE, CAT, CAT])],
 )
 def test_the_end_that_is_cut(tmp_path: Path, truncate: Truncate, kept: list[int]) -> None:
     tokenizer = opened(tmp_path)  # 6 pieces, two of them special
@@ -127,7 +128,9 @@ def test_a_vocabulary_of_another_script(tmp_path: Path) -> None:
     # pieces without an unknown one: what it lacks vanishes, "a" too
     content = json.loads(tokenizer_json())
     content["model"] = {
-        "type": "BPE", "vocab": {"[CLS]": 2, "[SEP]": 3, "中": 4, "文": 5}, "merges": [],
+        "type": "BPE",
+        "vocab": {"[CLS]": 2, "[SEP]": 3, "中": 4, "文": 5},
+        "merges": [],
     }
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(content), encoding="utf-8")

@@ -1,0 +1,42 @@
+"""Thousands of generated requests against a running service."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.processes import ServiceProcess
+
+ROOT = Path(__file__).parents[2]
+SEED = "20260731"
+
+
+@pytest.mark.timeout(180)
+def test_schemathesis_finds_nothing(live: ServiceProcess, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            Path(sys.executable).parent / "schemathesis",
+            *("--config-file", ROOT / "schemathesis.toml"),
+            *("run", f"{live.url}/openapi.json"),
+            *("--checks", "all", "--seed", SEED, "--max-examples", "60"),
+            *("--workers", "1", "--generation-database", "none", "--no-color"),
+        ],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "SCHEMATHESIS_HOOKS": "tests.contract.schemathesis_hooks",
+            "PYTHONPATH": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert "No issues found" in done.stdout
+    assert httpx.get(f"{live.url}/livez").status_code == 200
+    assert '"level":"error"' not in live.output()
