@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from types import FrameType
 from typing import Any
 
+import structlog
 import typer
 import uvicorn
 from fastapi import FastAPI
@@ -19,6 +20,8 @@ from service.app import create_app
 from service.errors import ServiceError
 from service.registry import CAPABILITIES
 from service.settings import Settings
+
+logger = structlog.get_logger(__name__)
 
 _BACKLOG = 2048
 _SETTINGS_MISTAKE = 2
@@ -53,6 +56,7 @@ class DrainingServer(uvicorn.Server):
             self.should_exit = self.force_exit = True
             return
         self._app.state.draining = True
+        logger.info("service_draining", signal=signal.Signals(sig).name)
         if sig == signal.SIGINT or not self._drain_seconds:
             self._stop()
         else:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from service.errors import UnsupportedMediaType
@@ -42,7 +43,10 @@ class ServiceRoute(APIRoute):
             _require_plain_json(request)
             request.state.knock()
             fast = FastJsonRequest(request.scope, request.receive)
-            await fast.body()
+            try:
+                await fast.body()
+            except ClientDisconnect:  # the upload broke off
+                return Response(status_code=CLIENT_LEFT)
             return await _while_connected(inner(fast), request.receive)
 
         return handle

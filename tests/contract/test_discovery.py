@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dirty_equals import IsInt, IsList, IsPartialDict, IsStr
+from fastapi import APIRouter
+from pydantic_settings import BaseSettings
 from starlette.testclient import TestClient
 
-from service import __version__
+from service import __version__, registry
 from service.app import create_app
 from service.settings import Settings
+from service.web.capability import Capability, Lent
 from tests.contract.problems import expect_problem
 
 DEFAULT = "all-MiniLM-L6-v2"
@@ -174,11 +179,58 @@ def test_the_reference_page_needs_nothing_from_outside(client: TestClient, path:
     assert "https://" not in page.text
 
 
-def test_a_room_that_is_left_out_answers_404_and_is_not_documented(models_dir: Path) -> None:
-    app = create_app(Settings(models_dir=models_dir, log_level="error", access_log=False))
-    assert "/v1/embeddings" in app.openapi()["paths"]
+class _Attic:
+    """Be the pipeline of a room that only this test has."""
+
+
+@asynccontextmanager
+async def _open_attic(_: Lent, __: BaseSettings) -> AsyncIterator[_Attic]:
+    yield _Attic()
+
+
+def test_a_room_that_is_left_out_answers_404_and_is_not_documented(
+    models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = APIRouter()
+    router.add_api_route("/v1/attic", lambda: {"dust": True}, name="attic")
+    attic = Capability("attic", "Old things.", router, BaseSettings, _open_attic)
+    monkeypatch.setattr(registry, "CAPABILITIES", (*registry.CAPABILITIES, attic))
+    settings = Settings(
+        models_dir=models_dir, rooms=("attic",), log_level="error", access_log=False
+    )
+    with TestClient(create_app(settings)) as small:
+        assert small.get("/v1/attic").json() == {"dust": True}
+        assert small.get("/v1/info").json()["rooms"] == ["attic"]
+        answer = small.post("/v1/embeddings", json={"input": "a"})
+        expect_problem(answer, 404, "unknown_route", "/v1/embeddings")
+        assert "/v1/embeddings" not in small.get("/openapi.json").json()["paths"]
+
+
+def test_an_unknown_room_is_named() -> None:
     with pytest.raises(ValueError, match="'attics'; known are embeddings"):
-        create_app(Settings(models_dir=models_dir, rooms=("attics",)))
+        create_app(Settings(rooms=("embeddings", "attics")))
+
+
+def test_a_wish_that_was_not_met_is_told_everywhere(models_dir: Path) -> None:
+    settings = Settings(
+        models_dir=models_dir, providers=("cuda", "cpu"), log_level="error", access_log=False
+    )
+    with TestClient(create_app(settings)) as degraded:
+        ready = degraded.get("/readyz")
+        assert ready.status_code == 200
+        assert ready.json() == {
+            "status": "degraded",
+            "provider": "cpu",
+            "provider_wished": "cuda",
+            "redis": "off",
+        }
+        assert degraded.get("/v1/info").json()["providers"] == [
+            {"model": DEFAULT, "used": "cpu", "wished": "cuda", "as_wished": False}
+        ]
+        key = f'isotrope_provider{{model="{DEFAULT}",provider="cpu",wished="false"}}'
+        assert samples(degraded)[key] == 1
+        answer = degraded.post("/v1/embeddings", json={"input": "a"})
+        assert answer.headers["x-execution-provider"] == "cpu"
 
 
 def test_info_of_a_process_without_memory_cache(models_dir: Path) -> None:

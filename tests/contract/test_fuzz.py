@@ -26,6 +26,7 @@ def test_schemathesis_finds_nothing(live: ServiceProcess, tmp_path: Path) -> Non
             *("--checks", "all", "--seed", SEED, "--max-examples", "60"),
             *("--workers", "1", "--generation-database", "none", "--no-color"),
         ],
+        check=False,
         cwd=tmp_path,
         env={
             **os.environ,

@@ -35,7 +35,7 @@ class FakeSession:
         batches: the real ids of each run, in the order in which the runs began.
         widths: padded length of each run.
         errors: raised by the next runs, one each.
-        mad_ids: a row that holds one of these ids comes back as NaN.
+        mad_ids: a row that holds one of these ids comes back with a NaN in it.
     """
 
     def __init__(self, *, used: str = "cpu", wished: str = "cpu") -> None:
@@ -82,7 +82,7 @@ class FakeSession:
         for index, ids in enumerate(real):
             if self.mad_ids.intersection(ids):
                 for matrix in matrices:
-                    matrix[index] = np.nan
+                    matrix[index, -1] = np.nan
         return matrices
 
 

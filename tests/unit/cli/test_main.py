@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic_settings import BaseSettings
 
 from service import __version__
 from service.registry import CAPABILITIES
@@ -49,7 +50,8 @@ def test_the_version() -> None:
 def test_settings_are_all_explained() -> None:
     done = isotrope("settings")
     assert done.returncode == 0
-    for kind in (Settings, *(room.settings for room in CAPABILITIES)):
+    kinds: list[type[BaseSettings]] = [Settings, *(room.settings for room in CAPABILITIES)]
+    for kind in kinds:
         prefix = kind.model_config.get("env_prefix", "")
         for name, field in kind.model_fields.items():
             assert f"{prefix}{name}".upper() in done.stdout

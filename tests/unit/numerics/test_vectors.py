@@ -23,7 +23,7 @@ def rows(*values: list[float]) -> Matrix32:
 def test_three_four_five() -> None:
     found = unit_rows(rows([3, 4], [0, -2]))
     assert found.dtype == np.float32
-    assert np.allclose(found, [[0.6, 0.8], [0, -1]], atol=1e-7)
+    assert np.allclose(found, rows([0.6, 0.8], [0, -1]), atol=1e-7)
 
 
 @pytest.mark.parametrize("scale", [1e-38, 1e-20, 1e20, 1e38])

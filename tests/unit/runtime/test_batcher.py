@@ -26,10 +26,11 @@ def same_rows(run: Run, expected: list[Vector32]) -> bool:
 async def busy(bench: Bench, count: int) -> list[asyncio.Task[Run]]:
     """Occupy so many executors with one-token runs that do not end."""
     bench.session.hold()
+    before = len(bench.session.batches)
     tasks = []
     for number in range(count):
         tasks.append(asyncio.create_task(bench.submit([900 + number])))
-        await bench.session.runs_began(len(tasks))
+        await bench.session.runs_began(before + len(tasks))
     return tasks
 
 
@@ -45,7 +46,8 @@ def test_rows_are_padded_right_and_masked() -> None:
     ids, mask = pad([[5, 6, 7], [8]])
     assert ids.tolist() == [[5, 6, 7], [8, 0, 0]]
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert (ids.dtype, mask.dtype) == (np.int64, np.int64)
+    assert ids.dtype == np.int64
+    assert mask.dtype == np.int64
 
 
 async def test_rows_come_back_in_the_order_asked() -> None:
@@ -175,7 +177,11 @@ async def test_the_door_shuts_and_opens_again() -> None:
         bench.session.release()
         await asyncio.gather(*tasks)
         bench.batcher.knock()
-        await bench.submit([1] * 10)
+        tasks = await busy(bench, 1)
+        tasks.append(await queued(bench, [1] * 95))
+        bench.batcher.knock()  # nearly full again, and nothing was refused since
+        bench.session.release()
+        await asyncio.gather(*tasks)
 
 
 async def test_the_door_stays_shut_above_nine_tenths() -> None:
@@ -281,10 +287,10 @@ async def test_a_run_that_fails_drops_what_waits_of_its_request() -> None:
 
 
 async def test_numbers_that_are_not_finite_are_refused() -> None:
-    async with open_bench() as bench:
+    async with open_bench(executors=1) as bench:
         bench.session.mad_ids = {666}
         with pytest.raises(InvalidModelOutput):
-            await bench.submit([1, 666])
+            await bench.submit([1, 666], [1, 1])
         assert same_rows(await bench.submit([1]), [row_for([1])])
 
 

@@ -68,9 +68,10 @@ def test_the_prefix_comes_first_and_counts(tmp_path: Path) -> None:
     tokenizer = opened(tmp_path, prefix="query: ")
     wanted = [BEFORE, VOCABULARY["query"], VOCABULARY[":"], CAT, AFTER]
     assert ids_of(tokenizer, "cat") == wanted
-    long = tokenizer.encode_texts(["cat cat cat"], Truncate.RIGHT)[0]
+    long, short = tokenizer.encode_texts(["cat cat cat", "cat"], Truncate.RIGHT)
     assert long.ids == [*wanted[:-1], CAT, AFTER]
     assert long.dropped_tokens == 1
+    assert short.ids == wanted
 
 
 def test_ids_are_wrapped_without_prefix(tmp_path: Path) -> None:
