@@ -66,7 +66,12 @@ def _publish(library: Library, model_id: str, write: Callable[[Path], None]) -> 
         try:
             if target.exists():
                 target.rename(old / model_id)
-            staging.rename(target)
+            try:
+                staging.rename(target)
+            except OSError:
+                if (old / model_id).exists():
+                    (old / model_id).rename(target)
+                raise
         finally:
             shutil.rmtree(old, ignore_errors=True)
     finally:
@@ -169,7 +174,7 @@ def add(
             raise ValueError(
                 f"{model_id!r} is the name of a shipped model; choose another: --name."
             )
-        catalogue = library.catalogue_of(next(iter(library.shipped())))
+        catalogue = library.adopter()
         with _progress() as show:
             _publish(
                 library,

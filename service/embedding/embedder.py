@@ -111,7 +111,7 @@ class Embedder:
         """
         if not inputs:
             raise EmptyInput("There is no text to embed.", faults=(Fault("/input", "is empty"),))
-        encoder = await self._engine.encoder(model)
+        encoder = await self._engine.encoder(model, deadline=deadline)
         job = _Job(encoder, inputs, _output_name(encoder, options), options.truncate, deadline)
         keys = _keys(encoder.sha256, job.output, options.truncate, inputs)
         fetched = await self._cache.fetch(keys, partial(self._compute, job), deadline=deadline)

@@ -141,6 +141,8 @@ class Batcher:
             InvalidModelOutput: the model returned NaN or infinity.
             Draining: the service stops.
         """
+        if not sequences:
+            return Run([], 0.0, 0.0)
         ticket = Ticket(
             len(sequences), output=output, deadline=deadline, done=self._loop.create_future()
         )
@@ -191,8 +193,7 @@ class Batcher:
     def _work(self) -> None:
         """Form and run batches until the service stops; the body of an executor thread."""
         while (formed := self._next_batch()) is not None:
-            lane, batch = formed
-            self._run(lane, batch)
+            self._run(*formed)
 
     def _next_batch(self) -> tuple[Lane, list[Waiting]] | None:
         with self._ready:
@@ -223,11 +224,11 @@ class Batcher:
         return self._lanes[min(ages)[1]] if ages else None
 
     def _is_alive(self, item: Waiting) -> bool:
-        if item.ticket.done.done():  # the client left, or another row of it failed
-            self._refused.labels("departed").inc()
-            return False
         if time.monotonic() >= item.ticket.deadline:
             self._refused.labels("deadline").inc()
+            return False
+        if item.ticket.done.done():  # the client left, or another row of it failed
+            self._refused.labels("departed").inc()
             return False
         return True
 
@@ -266,7 +267,16 @@ class Batcher:
         for index, item in enumerate(batch):
             ticket = item.ticket
             # A copy: a view would keep the whole batch alive for as long as one row is cached.
-            ticket.rows[item.position] = outputs[ticket.output][index].copy()
+            row = outputs[ticket.output][index].copy()
+            if not np.isfinite(row).all():  # its neighbours' answers are sound
+                ticket.fail(
+                    InvalidModelOutput(
+                        f"The output {ticket.output!r} holds NaN or infinity for text "
+                        f"{item.position}: the model file is unsound."
+                    )
+                )
+                continue
+            ticket.rows[item.position] = row
             ticket.queue_seconds = max(ticket.queue_seconds, started - item.arrived)
             ticket.run_seconds = max(ticket.run_seconds, finished - started)
             ticket.left -= 1
@@ -294,15 +304,16 @@ def run_padded(session: Session, batch: Sequence[Waiting]) -> dict[str, Matrix32
         Output name to `(batch, d)` float32.
 
     Raises:
-        InvalidModelOutput: the model returned NaN or infinity.
+        InvalidModelOutput: the model returned another number of rows than it was given.
     """
     input_ids, attention_mask = pad([item.ids for item in batch])
     names = sorted({item.ticket.output for item in batch})
     outputs = session.run(input_ids, attention_mask, names)
     for name, matrix in zip(names, outputs, strict=True):
-        if not np.isfinite(matrix).all():
+        if len(matrix) != len(batch):
             raise InvalidModelOutput(
-                f"The output {name!r} holds NaN or infinity: the model file is unsound."
+                f"The output {name!r} has {len(matrix)} rows for {len(batch)} texts: "
+                "the model file is unsound."
             )
     return dict(zip(names, outputs, strict=True))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ from typing import TypeVar
 
 import structlog
 
+from service.errors import DeadlineExceeded, Internal
 from service.metrics import Metrics
-from service.runtime.batcher import Batcher, Lane
+from service.runtime.batcher import Batcher, Lane, pad
 from service.runtime.heap import release_freed_memory
 from service.runtime.library import Library, load_catalogues
 from service.runtime.manifest import Manifest
@@ -96,16 +97,18 @@ class Engine:
         """Return the loaded encoders by id."""
         return dict(self._encoders)
 
-    async def encoder(self, model_id: str | None) -> Encoder:
+    async def encoder(self, model_id: str | None, *, deadline: float | None = None) -> Encoder:
         """Return an encoder, loading and warming it first where it is not loaded yet.
 
         Args:
             model_id: its id, or None for the default one.
+            deadline: monotonic seconds until which the caller waits for a load.
 
         Raises:
             UnknownModel: no such model.
             ModelNotReady: shipped and not built.
             ArtefactDamaged: a file does not match its pin.
+            DeadlineExceeded: the load goes on, and the caller waits no longer.
         """
         name = model_id or self._settings.default_model
         found = self._encoders.get(name)
@@ -117,7 +120,13 @@ class Engine:
             self._loading[name] = task
             task.add_done_callback(lambda done: self._finish_loading(name, done))
         # Shielded: a client that leaves does not stop the load that others wait for.
-        return await asyncio.shield(task)
+        patience = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            return await asyncio.wait_for(asyncio.shield(task), patience)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"The model {name} is still loading. Ask again, or with a longer deadline."
+            ) from None
 
     def _finish_loading(self, name: str, task: asyncio.Task[Encoder]) -> None:
         self._loading.pop(name, None)
@@ -127,9 +136,10 @@ class Engine:
     async def _load(self, name: str) -> Encoder:
         started = time.monotonic()
         manifest, session, tokenizer = await self.compute(self._open, name)
+        await self.compute(self._warm, manifest, session, tokenizer)
         lane = self.batcher.add_lane(name, session, self._metrics)
+        lane.last_success = time.monotonic()  # the warm-up was a real inference
         encoder = Encoder(manifest, manifest.sha256, tokenizer, lane)
-        await self._warm(encoder)
         report = session.provider
         self._metrics.provider.labels(name, report.used, str(report.as_wished).lower()).set(1)
         self._encoders[name] = encoder
@@ -157,21 +167,17 @@ class Engine:
         release_freed_memory()
         return manifest, session, tokenizer
 
-    async def _warm(self, encoder: Encoder) -> None:
-        probe = await self.compute(encoder.tokenizer.encode_texts, [_PROBE_TEXT], Truncate.RIGHT)
-        filler = probe[0].ids[len(probe[0].ids) // 2]
+    def _warm(self, manifest: Manifest, session: Session, tokenizer: TextTokenizer) -> None:
+        """Run every length bucket once, outside of the queue and its admission."""
+        ids = tokenizer.encode_texts([_PROBE_TEXT], Truncate.RIGHT)[0].ids
+        filler = ids[len(ids) // 2]
         for length in _WARM_LENGTHS:
-            real = min(length, encoder.manifest.max_tokens)
+            real = min(length, manifest.max_tokens)
             rows = max(1, self._settings.max_batch_tokens // real)
-            await self._run_probe(encoder, [[filler] * real] * rows)
-
-    async def _run_probe(self, encoder: Encoder, sequences: Sequence[list[int]]) -> None:
-        await self.batcher.submit(
-            encoder.lane,
-            sequences,
-            output=encoder.manifest.pooling,
-            deadline=time.monotonic() + self._settings.request_deadline_ms / 1000,
-        )
+            try:
+                session.run(*pad([[filler] * real] * rows), [manifest.pooling])
+            except Exception as error:
+                raise Internal(f"{manifest.id} failed while it was warmed: {error}") from error
 
     async def prove(self) -> None:
         """Run a real inference on the default encoder, unless one just worked.

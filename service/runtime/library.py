@@ -77,6 +77,16 @@ class Library:
             raise UnknownModel(f"{model_id!r} is not shipped. Shipped are: {known}.")
         return self._shipped[model_id][1]
 
+    def adopter(self) -> Catalogue:
+        """Return a catalogue that adopts models of other origin.
+
+        Raises:
+            UnknownModel: none is installed, which a broken installation explains.
+        """
+        for _, catalogue in self._shipped.values():
+            return catalogue
+        raise UnknownModel("No catalogue is installed that could adopt a model: install isotrope.")
+
     def installed(self) -> dict[str, Manifest]:
         """Return the models whose folder holds a readable manifest, by id."""
         found: dict[str, Manifest] = {}

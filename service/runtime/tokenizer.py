@@ -14,6 +14,8 @@ from service.errors import ArtefactDamaged, DimensionMismatch, EmptyInput, Seque
 # Texts to look for between the special pieces; a vocabulary of one script may lack the first.
 _PROBES = ("a", "1", "中", "а", "ا", "か", "한")
 
+_LARGEST_ID = 2**32 - 1  # the library's ids are 32 bits wide
+
 
 class Truncate(StrEnum):
     """Say what happens to a text that has more pieces than the model reads."""
@@ -78,12 +80,16 @@ class TextTokenizer:
         for ids in sequences:
             if not ids:
                 raise EmptyInput("A sequence of token ids is empty; send at least one id.")
-            if min(ids) < 0 or max(ids) >= self.vocabulary:
-                wrong = next(i for i in ids if not 0 <= i < self.vocabulary)
-                raise DimensionMismatch(
-                    f"Token id {wrong} lies outside this model's vocabulary of {self.vocabulary}."
-                )
+            for piece_id in ids:
+                if not self._knows(piece_id):
+                    raise DimensionMismatch(
+                        f"Token id {piece_id} is not one of this model's {self.vocabulary} pieces."
+                    )
         return [self._fit(list(ids), truncate) for ids in sequences]
+
+    def _knows(self, piece_id: int) -> bool:
+        # asked one by one: a vocabulary may have gaps, so its size says nothing about its ids
+        return 0 <= piece_id <= _LARGEST_ID and self._tokenizer.id_to_token(piece_id) is not None
 
     def _fit(self, ids: list[int], truncate: Truncate) -> Encoded:
         excess = len(ids) - self._room

@@ -54,9 +54,10 @@ def test_models_are_listed(client: openai.OpenAI) -> None:
 
 
 def test_errors_become_its_exceptions(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.NotFoundError, match="There is no model 'nope'"):
+    with pytest.raises(openai.NotFoundError) as missing:
         client.embeddings.create(model="nope", input="a")
-    with pytest.raises(openai.UnprocessableEntityError, match="385 dimensions") as caught:
+    assert "There is no model 'nope'" in missing.value.response.text
+    with pytest.raises(openai.UnprocessableEntityError) as caught:
         client.embeddings.create(model=MODEL, input="a", dimensions=385)
     body = caught.value.body
     assert isinstance(body, dict)

@@ -80,9 +80,7 @@ def test_a_model_that_was_never_built_says_how_to_build_it(tmp_path: Path) -> No
 
 def test_a_damaged_model_is_not_loaded(models_dir: Path, tmp_path: Path) -> None:
     source, folder = models_dir / DEFAULT, tmp_path / DEFAULT
-    folder.mkdir()
-    for name in ("manifest.json", "tokenizer.json"):
-        shutil.copy(source / name, folder / name)
+    shutil.copytree(source, folder)
     content = bytearray((source / "model.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (folder / "model.onnx").write_bytes(content)

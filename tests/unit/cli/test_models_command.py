@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -164,16 +163,15 @@ def test_a_failed_replacement_leaves_the_old_model(models: Path, tmp_path: Path)
     assert call("verify").stdout == "mine: sound\n"
 
 
+@pytest.mark.timeout(20)  # it must not wait for a network that is not there
 def test_the_hub_without_a_network_says_so_at_once(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    started = time.monotonic()
     done = call("add", "some-org/some-model")
     assert done.exit_code == 1
     assert "hub cannot be reached" in done.stderr
     assert "Without a network, give a folder" in done.stderr
-    assert time.monotonic() - started < 20, "it waited for a network that is not there"
     assert not models.exists()
 
 

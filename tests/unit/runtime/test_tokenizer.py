@@ -85,7 +85,7 @@ def test_ids_are_wrapped_without_prefix(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [-1, len(VOCABULARY), 2**70])
 def test_ids_outside_the_vocabulary_are_named(tmp_path: Path, wrong: int) -> None:
-    with pytest.raises(DimensionMismatch, match=f"{wrong} lies outside"):
+    with pytest.raises(DimensionMismatch, match=f"{wrong} is not one of"):
         opened(tmp_path).wrap_ids([[CAT], [THE, wrong]], Truncate.RIGHT)
 
 
