@@ -31,7 +31,9 @@ def test_top_folders_explain_themselves(folder: str) -> None:
 def test_packages_of_the_service_explain_themselves() -> None:
     packages = [path.parent for path in (ROOT / "service").rglob("__init__.py")]
     assert len(packages) > 5
-    missing = [str(path.relative_to(ROOT)) for path in packages if not (path / "README.md").exists()]
+    missing = [
+        str(path.relative_to(ROOT)) for path in packages if not (path / "README.md").exists()
+    ]
     assert missing == []
 
 

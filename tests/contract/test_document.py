@@ -68,7 +68,7 @@ def test_operations_keep_their_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "operation"), list(operations()), ids=lambda given: str(given)[:40]
+    ("where", "operation"), [pytest.param(*found, id=found[0]) for found in operations()]
 )
 class TestOperation:
     def test_it_is_explained(self, where: str, operation: dict[str, Any]) -> None:

@@ -72,7 +72,8 @@ def test_the_largest_number_of_the_schema_is_read_and_the_next_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(8.0, 8), (-0.0, 0), (8, 8), (8.5, 8.5), ("eight", "eight"), (None, None)]
+    ("value", "expected"),
+    [(8.0, 8), (-0.0, 0), (8, 8), (8.5, 8.5), ("eight", "eight"), (None, None)],
 )
 def test_whole_numbers_lose_their_point(value: object, expected: object) -> None:
     found = whole(value)
