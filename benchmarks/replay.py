@@ -67,6 +67,7 @@ async def record(
     batcher = Batcher(
         executors=executors,
         max_batch_tokens=settings.max_batch_tokens,
+        run_overhead_tokens=settings.run_overhead_tokens,
         max_queued_tokens=settings.max_queued_tokens,
         metrics=metrics,
     )

@@ -82,6 +82,11 @@ class Settings(BaseSettings):
         256,
         description="Padded tokens in one model run. Larger wastes padding and cache on a CPU; a GPU wants thousands.",
     )
+    run_overhead_tokens: int = Field(
+        8,
+        ge=0,
+        description="What one model run costs besides its tokens, in tokens: texts of unlike length share a run only where padding is cheaper than another run. A GPU wants hundreds.",
+    )
     max_queued_tokens: PositiveInt = Field(
         65_536,
         description="Tokens that may wait for a model; beyond it the answer is 429. Too large and clients wait out their deadline.",

@@ -52,10 +52,12 @@ class Run:
 class Lane:
     """Hold the queue, the session and the instruments of one model."""
 
-    def __init__(self, name: str, session: Session, metrics: Metrics) -> None:
+    def __init__(
+        self, name: str, session: Session, metrics: Metrics, *, overhead_tokens: int
+    ) -> None:
         self.name = name
         self.session = session
-        self.queue = LengthQueue()
+        self.queue = LengthQueue(overhead_tokens)
         self.last_success: float | None = None
         self.queued_tokens = metrics.queued_tokens.labels(name)
         self.queued_texts = metrics.queued_texts.labels(name)
@@ -71,6 +73,18 @@ class Lane:
         self.queued_tokens.set(self.queue.tokens)
         self.queued_texts.set(self.queue.count)
 
+    def observe_run(self, batch: Sequence[Waiting], *, started: float, finished: float) -> int:
+        """Publish what one run did, and return its real tokens."""
+        real = sum(len(item.ids) for item in batch)
+        padded = len(batch) * max(len(item.ids) for item in batch)
+        self.queue_seconds.observe(started - min(item.arrived for item in batch))
+        self.run_seconds.observe(finished - started)
+        self.batch_texts.observe(len(batch))
+        self.batch_tokens.observe(padded)
+        self.tokens.inc(real)
+        self.padding.inc(padded - real)
+        return real
+
 
 class Batcher:
     """Own the executor threads and the lanes that feed them.
@@ -78,14 +92,22 @@ class Batcher:
     Args:
         executors: runs at one time.
         max_batch_tokens: padded tokens in one run.
+        run_overhead_tokens: what a run costs besides its tokens, in tokens.
         max_queued_tokens: tokens that may wait in all lanes together.
         metrics: instruments to write to.
     """
 
     def __init__(
-        self, *, executors: int, max_batch_tokens: int, max_queued_tokens: int, metrics: Metrics
+        self,
+        *,
+        executors: int,
+        max_batch_tokens: int,
+        run_overhead_tokens: int,
+        max_queued_tokens: int,
+        metrics: Metrics,
     ) -> None:
         self._budget = max_batch_tokens
+        self._overhead = run_overhead_tokens
         self._limit = max_queued_tokens
         self._refused = metrics.rejected
         self._lanes: list[Lane] = []
@@ -105,7 +127,7 @@ class Batcher:
 
     def add_lane(self, name: str, session: Session, metrics: Metrics) -> Lane:
         """Give a model a queue of its own and return it."""
-        lane = Lane(name, session, metrics)
+        lane = Lane(name, session, metrics, overhead_tokens=self._overhead)
         with self._ready:
             self._lanes.append(lane)
         return lane
@@ -240,20 +262,14 @@ class Batcher:
             self._call_loop(self._fail, batch, lane.name, error)
             return
         finished = time.monotonic()
-        real = sum(len(item.ids) for item in batch)
-        padded = len(batch) * max(len(item.ids) for item in batch)
-        lane.queue_seconds.observe(started - min(item.arrived for item in batch))
-        lane.run_seconds.observe(finished - started)
-        lane.batch_texts.observe(len(batch))
-        lane.batch_tokens.observe(padded)
-        lane.tokens.inc(real)
-        lane.padding.inc(padded - real)
         lane.last_success = finished
+        self._call_loop(self._deliver, batch, outputs, started, finished)
+        # Counted after the answers are on their way.
+        real = lane.observe_run(batch, started=started, finished=finished)
         rate = real / max(finished - started, 1e-6) * self._executors
         self._tokens_per_second += (
             _RATE_WEIGHT * (rate - self._tokens_per_second) if self._tokens_per_second else rate
         )
-        self._call_loop(self._deliver, batch, outputs, started, finished)
 
     def _call_loop(self, callback: object, *arguments: object) -> None:
         try:

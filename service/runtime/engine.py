@@ -85,6 +85,7 @@ class Engine:
         self.batcher = Batcher(
             executors=self.executors,
             max_batch_tokens=settings.max_batch_tokens,
+            run_overhead_tokens=settings.run_overhead_tokens,
             max_queued_tokens=settings.max_queued_tokens,
             metrics=metrics,
         )

@@ -62,19 +62,52 @@ class Waiting:
         self.taken = False
 
 
+class _Growing:
+    """Hold a batch that is being formed, and what a real token of it costs."""
+
+    __slots__ = ("_overhead", "longest", "real", "rows")
+
+    def __init__(self, first: Waiting, *, overhead: int) -> None:
+        self._overhead = overhead
+        self.rows = [first]
+        self.longest = self.real = len(first.ids)
+
+    @property
+    def cost(self) -> float:
+        """Return (overhead + rows × longest) / real tokens."""
+        return self.cost_with(0, 0)
+
+    def cost_with(self, count: int, length: int) -> float:
+        """Return the cost that `count` more sequences of a length would lead to."""
+        padded = (len(self.rows) + count) * max(self.longest, length)
+        return (self._overhead + padded) / max(1, self.real + count * length)
+
+    def add(self, rows: list[Waiting], length: int) -> None:
+        """Take in sequences of one length."""
+        if rows:
+            self.rows += rows
+            self.longest = max(self.longest, length)
+            self.real += len(rows) * length
+
+
 class LengthQueue:
     """Order waiting sequences by age and by length at once.
 
-    A batch is the oldest sequence and its nearest neighbours in length, so nothing starves and
-    little is padded: ::
+    A batch is the oldest sequence and neighbours in length, so nothing starves and little is
+    padded. A run costs its padded tokens and a fixed overhead, so a neighbour joins as long as it
+    lowers the cost of a real token, (overhead + rows × longest) / real tokens: ::
 
-        oldest 12 ──► lengths  7  9 [12 12 12] 13  40      budget 64 = 5 rows of 13 at most
-                                  └── nearest first ──┘
+        oldest 12 ──► lengths  7  9 [11 12 12 13] 40      overhead 8: (8 + 4·13) / 48 = 1.25
+                                  nearest first             with 9:   (8 + 5·13) / 57 = 1.28, no
 
     Not safe for threads: its owner holds a lock.
+
+    Args:
+        overhead_tokens: what a run costs besides its tokens, in tokens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, overhead_tokens: int) -> None:
+        self._overhead = overhead_tokens
         self._by_age: deque[Waiting] = deque()
         self._by_length: dict[int, deque[Waiting]] = {}
         self._lengths: list[int] = []  # sorted keys of the non-empty `_by_length`
@@ -113,38 +146,35 @@ class LengthQueue:
             alive: whether a sequence is still wanted; those that are not are dropped here.
         """
         first = self._take_oldest(alive)
+        self._forget_empty_rows()
         if first is None:
-            self._forget_empty_rows()
             return []
-        batch = [first]
-        longest = len(first.ids)
-        below = bisect_left(self._lengths, longest + 1) - 1
+        growing = _Growing(first, overhead=self._overhead)
+        below = bisect_left(self._lengths, len(first.ids) + 1) - 1
         above = below + 1
-        while len(batch) < max_count and (below >= 0 or above < len(self._lengths)):
-            shorter = self._lengths[below] if below >= 0 else None
-            longer = self._lengths[above] if above < len(self._lengths) else None
-            go_down = longer is None or (
-                shorter is not None and len(first.ids) - shorter <= longer - len(first.ids)
-            )
-            length = shorter if go_down else longer
-            assert length is not None  # one side is left, by the loop's condition
-            widest = max(longest, length)
-            room = min(max_count, max_tokens // max(widest, 1)) - len(batch)
-            if room <= 0:
-                if go_down:
-                    break
-                above = len(self._lengths)  # every longer row would widen it as well
-                continue
-            taken = self._take_row(length, room, alive)
-            if taken:
-                batch += taken
-                longest = widest
-            if go_down:
+        while True:
+            beside = [index for index in (below, above) if 0 <= index < len(self._lengths)]
+            offers = [
+                (growing.cost_with(count, length), index, length, count)
+                for index in beside
+                if (length := self._lengths[index])
+                and (count := self._room(growing, length, max_tokens, max_count)) > 0
+            ]
+            if not offers or min(offers)[0] >= growing.cost:
+                break
+            _, index, length, count = min(offers)
+            growing.add(self._take_row(length, count, alive), length)
+            if index == below:
                 below -= 1
             else:
                 above += 1
         self._forget_empty_rows()
-        return batch
+        return growing.rows
+
+    def _room(self, growing: _Growing, length: int, max_tokens: int, max_count: int) -> int:
+        """Return how many sequences of a length still fit."""
+        most = min(max_count, max_tokens // max(growing.longest, length))
+        return min(most - len(growing.rows), len(self._by_length[length]))
 
     def _take_oldest(self, alive: Callable[[Waiting], bool]) -> Waiting | None:
         while self._by_age:

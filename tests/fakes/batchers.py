@@ -54,6 +54,7 @@ async def open_bench(
     batcher = Batcher(
         executors=executors,
         max_batch_tokens=max_batch_tokens,
+        run_overhead_tokens=8,
         max_queued_tokens=max_queued_tokens,
         metrics=metrics,
     )

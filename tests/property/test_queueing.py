@@ -31,7 +31,7 @@ def test_the_promises_of_the_queue(
     budget: int,
     dead_every: int,
 ) -> None:
-    queue = LengthQueue()
+    queue = LengthQueue(8)
     waiting: dict[int, Waiting] = {}  # in order of age
     dead: set[int] = set()
     number = 0

@@ -21,7 +21,7 @@ class Fill:
     """Push sequences of given lengths, one tick apart, and remember them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.queue = LengthQueue()
+        self.queue = LengthQueue(8)
         self._loop = loop
         self._now = 0.0
 
