@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
 
 from service.numerics.dtypes import Vector32
+
+_NOTHING = (math.inf, -1, 0)
 
 
 class Ticket:
@@ -153,16 +156,15 @@ class LengthQueue:
         below = bisect_left(self._lengths, len(first.ids) + 1) - 1
         above = below + 1
         while True:
-            beside = [index for index in (below, above) if 0 <= index < len(self._lengths)]
             offers = [
-                (growing.cost_with(count, length), index, length, count)
-                for index in beside
-                if (length := self._lengths[index])
-                and (count := self._room(growing, length, max_tokens, max_count)) > 0
+                self._offer(growing, index, max_tokens, max_count)
+                for index in (below, above)
+                if 0 <= index < len(self._lengths)
             ]
-            if not offers or min(offers)[0] >= growing.cost:
+            cost, index, count = min(offers, default=_NOTHING)
+            if cost >= growing.cost:
                 break
-            _, index, length, count = min(offers)
+            length = self._lengths[index]
             growing.add(self._take_row(length, count, alive), length)
             if index == below:
                 below -= 1
@@ -171,10 +173,15 @@ class LengthQueue:
         self._forget_empty_rows()
         return growing.rows
 
-    def _room(self, growing: _Growing, length: int, max_tokens: int, max_count: int) -> int:
-        """Return how many sequences of a length still fit."""
-        most = min(max_count, max_tokens // max(growing.longest, length))
-        return min(most - len(growing.rows), len(self._by_length[length]))
+    def _offer(
+        self, growing: _Growing, index: int, max_tokens: int, max_count: int
+    ) -> tuple[float, int, int]:
+        """Return the cost with a row of the queue, the row's index and how many of it fit."""
+        length = self._lengths[index]
+        widest = max(1, growing.longest, length)
+        most = min(max_count, max_tokens // widest) - len(growing.rows)
+        count = min(most, len(self._by_length[length]))
+        return (growing.cost_with(count, length), index, count) if count > 0 else _NOTHING
 
     def _take_oldest(self, alive: Callable[[Waiting], bool]) -> Waiting | None:
         while self._by_age:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from service.runtime.queueing import LengthQueue, Ticket, Waiting
 
+OVERHEAD = 8
 # Each step pushes some sequences, then takes one batch of at most so many.
 steps = st.lists(
     st.tuples(st.lists(st.integers(1, 80), max_size=12), st.integers(1, 12)), max_size=12
@@ -31,7 +32,7 @@ def test_the_promises_of_the_queue(
     budget: int,
     dead_every: int,
 ) -> None:
-    queue = LengthQueue(8)
+    queue = LengthQueue(OVERHEAD)
     waiting: dict[int, Waiting] = {}  # in order of age
     dead: set[int] = set()
     number = 0
@@ -72,16 +73,19 @@ def check_batch(
     assert not dead.intersection(item.position for item in batch)
     longest = max(len(item.ids) for item in batch)
     assert len(batch) == 1 or len(batch) * longest <= budget
-    check_nearest(batch, [item for item in living if item not in batch], budget=budget, most=most)
+    if not dead:
+        check_cheapest(batch, [item for item in living if item not in batch], budget, most)
 
 
-def check_nearest(batch: list[Waiting], rest: list[Waiting], *, budget: int, most: int) -> None:
-    """Nobody stayed behind who was nearer than one taken and would have cost no more room."""
-    length = len(batch[0].ids)
-    longest = max(len(item.ids) for item in batch)
-    farthest = max(abs(len(item.ids) - length) for item in batch)
+def check_cheapest(batch: list[Waiting], rest: list[Waiting], budget: int, most: int) -> None:
+    """Nobody stayed behind who fits and would lower the cost of a real token."""
+    before = cost(batch)
     for item in rest:
-        fits_as_well = len(item.ids) <= longest
-        assert not (fits_as_well and abs(len(item.ids) - length) < farthest)
-        full = len(batch) == most or (len(batch) + 1) * max(longest, len(item.ids)) > budget
-        assert full, "there was room for one more"
+        grown = [*batch, item]
+        fits = len(grown) <= most and len(grown) * max(len(one.ids) for one in grown) <= budget
+        assert not fits or cost(grown) >= before - 1e-9
+
+
+def cost(batch: list[Waiting]) -> float:
+    lengths = [len(item.ids) for item in batch]
+    return (OVERHEAD + len(lengths) * max(lengths)) / sum(lengths)

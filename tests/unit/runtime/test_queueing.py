@@ -20,8 +20,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 class Fill:
     """Push sequences of given lengths, one tick apart, and remember them."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.queue = LengthQueue(8)
+    def __init__(self, loop: asyncio.AbstractEventLoop, overhead: int = 8) -> None:
+        self.queue = LengthQueue(overhead)
         self._loop = loop
         self._now = 0.0
 
@@ -58,15 +58,30 @@ def test_the_nearest_lengths_join_the_oldest(fill: Fill) -> None:
     assert fill.take() == [40]
 
 
-def test_equal_distance_goes_to_the_shorter(fill: Fill) -> None:
+def test_at_equal_distance_the_cheaper_joins(fill: Fill) -> None:
+    # (8 + 2·12) / 22 = 1.45 with the longer, (8 + 2·10) / 18 = 1.56 with the shorter
     fill.push(10, 12, 8)
-    assert fill.take(tokens=24) == [10, 8]
+    assert fill.take(tokens=24) == [10, 12]
 
 
 def test_shorter_ones_fill_what_a_longer_one_would_burst(fill: Fill) -> None:
-    fill.push(10, 11, 4)
-    assert fill.take(tokens=21) == [10, 4]
+    # 11 does not fit: 2·11 > 21; with 8: (8 + 2·10) / 18 = 1.56 < (8 + 10) / 10
+    fill.push(10, 11, 8)
+    assert fill.take(tokens=21) == [10, 8]
     assert fill.take() == [11]
+
+
+def test_padding_dearer_than_another_run_is_not_done(fill: Fill) -> None:
+    # (8 + 2·40) / 44 = 2.0 together, (8 + 40) / 40 = 1.2 alone
+    fill.push(40, 4)
+    assert fill.take(tokens=1000) == [40]
+    assert fill.take(tokens=1000) == [4]
+
+
+def test_a_dear_run_is_shared_by_unlike_lengths(loop: asyncio.AbstractEventLoop) -> None:
+    fill = Fill(loop, overhead=1000)
+    fill.push(40, 4)
+    assert fill.take(tokens=1000) == [40, 4]
 
 
 def test_the_same_length_goes_by_age(fill: Fill) -> None:
