@@ -130,6 +130,7 @@ def serve_until_told(overrides: dict[str, Any]) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # no answer depends on the client's address
         timeout_graceful_shutdown=settings.request_deadline_ms // 1000 + 1,
     )
     # An executor that comes back from a run waits at most this long for the event loop to lend it

@@ -27,6 +27,7 @@ from service.metrics import Metrics
 from service.numerics.dtypes import Ids64, Matrix32, Vector32
 from service.runtime.queueing import LengthQueue, Ticket, Waiting
 from service.runtime.session import Session
+from service.runtime.threads import step_back
 
 # Share of the limit below which the door opens again after it was shut.
 _REOPEN = 0.9
@@ -214,6 +215,7 @@ class Batcher:
 
     def _work(self) -> None:
         """Form and run batches until the service stops; the body of an executor thread."""
+        step_back()
         while (formed := self._next_batch()) is not None:
             self._run(*formed)
 

@@ -66,6 +66,8 @@ class CallMiddleware:
         max_body_bytes: longest body that is read.
         access_log: whether to write the line.
         guard: refuses a request by its headers, API keys for instance.
+
+    `knock` in the lifespan's state refuses work while admission is full.
     """
 
     def __init__(
@@ -121,6 +123,9 @@ class CallMiddleware:
     def _refusal(self, scope: Scope, headers: Headers, call: Call) -> ServiceError | None:
         try:
             self._guard(scope, headers)
+            if scope["method"] == "POST":
+                # Asked before anything is read or routed: a refusal must cost next to nothing.
+                scope["state"]["knock"]()
             self._require_short(headers.get("content-length", ""))
             asked = headers.get("x-request-timeout-ms")
             if asked is not None:

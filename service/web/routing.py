@@ -29,8 +29,7 @@ class FastJsonRequest(Request):
 class ServiceRoute(APIRoute):
     """Handle a request with a JSON body.
 
-    The door is asked before the body is read, so that a full service refuses at little cost; the
-    handler is cancelled when its client closes the connection.
+    It is cancelled when its client closes the connection.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -41,7 +40,6 @@ class ServiceRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             _require_plain_json(request)
-            request.state.knock()
             fast = FastJsonRequest(request.scope, request.receive)
             try:
                 await fast.body()
