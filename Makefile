@@ -5,7 +5,7 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 MODELS := all-MiniLM-L6-v2 multilingual-e5-small use-multilingual-3
-TEST_MODELS := $(MODELS) all-MiniLM-L6-v2-int8
+TEST_MODELS := $(MODELS) all-MiniLM-L6-v2-int8 multilingual-e5-small-fp32
 PYTEST ?= -n 2
 
 .PHONY: help run setup models test lint type check bench openapi lock

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from starlette.testclient import TestClient
 
 from service.app import create_app
@@ -24,6 +25,12 @@ DEFAULT_MODEL = "all-MiniLM-L6-v2"
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def fresh_logs() -> None:
+    """Undo what an application of another test set: its level would hide lines from this one."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
