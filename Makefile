@@ -53,7 +53,6 @@ check: lint type test ## Everything that must be green.
 bench: $(VENV)/dev.stamp models ## Measure against the peers (needs wrk; sets the peers up once).
 	$(BIN)/python -m benchmarks setup
 	$(BIN)/python -m benchmarks run
-	$(BIN)/python -m benchmarks report
 
 openapi: $(VENV)/dev.stamp ## Write openapi/openapi.json.
 	$(BIN)/isotrope openapi -o openapi/openapi.json

@@ -1,12 +1,12 @@
 """Compare the ONNX artefact with sentence-transformers on the same weights; bar: 1e-5.
 
 ```
-python benchmarks/parity_sentence_transformers.py --weights WHEEL_OR_FOLDER [--python PYTHON]
+python -m benchmarks.parity_sentence_transformers --weights WHEEL_OR_FOLDER [--python PYTHON]
 ```
 
 `--python` is an interpreter with torch and sentence-transformers; it computes the reference
 alone, so that neither side needs the other's packages. Prints one JSON line and exits with 1
-above the bar.
+above the bar. With `--sentences` the line has both sides' rank correlation with the scores.
 """
 
 from __future__ import annotations
@@ -121,17 +121,39 @@ def compare(options: argparse.Namespace) -> int:
             theirs, their_versions = content["vectors"], str(content["versions"])
     ours, our_versions = artefact_vectors(options.artefact, texts)
     difference = float(np.abs(ours - theirs).max())
+    correlations = {}
+    if options.sentences:
+        correlations = {
+            "spearman_ours": correlation(options.sentences, texts, ours),
+            "spearman_reference": correlation(options.sentences, texts, theirs),
+        }
     line = {
         "artefact": options.artefact.name,
         "texts": len(texts),
         "max_abs_difference": difference,
         "min_cosine": float((ours * theirs).sum(axis=1).min()),
+        **correlations,
         "bar": BAR,
         "ours": our_versions,
         "reference": their_versions,
     }
     print(json.dumps(line))
     return 0 if difference <= BAR else 1
+
+
+def correlation(sentences: Path, texts: list[str], vectors: Any) -> float:
+    """Return Spearman x100 of the pairs' cosines with their scores."""
+    import numpy as np
+
+    from benchmarks.sts import spearman
+
+    row = {text: number for number, text in enumerate(texts)}
+    with sentences.open(encoding="utf-8", newline="") as stream:
+        pairs = list(csv.reader(stream))
+    left = vectors[[row[pair[0]] for pair in pairs]].astype(np.float64)
+    right = vectors[[row[pair[1]] for pair in pairs]].astype(np.float64)
+    scores = np.array([float(pair[2]) for pair in pairs])
+    return round(100 * float(spearman((left * right).sum(axis=1), scores)), 4)
 
 
 def main() -> int:
