@@ -133,8 +133,8 @@ class FakeCatalogue:
 
     def build(self, model_id: str, folder: Path, *, progress: Progress) -> None:
         """Refuse: no test builds from here."""
-        raise NotImplementedError(model_id)
+        raise AssertionError(f"no test makes {model_id}")
 
     def adopt(self, source: Path, folder: Path, *, model_id: str, progress: Progress) -> None:
         """Refuse: no test adopts through here."""
-        raise NotImplementedError(model_id)
+        raise AssertionError(f"no test makes {model_id}")
