@@ -26,8 +26,8 @@ $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 	$(BIN)/python -m pip install --disable-pip-version-check -q --require-hashes -r requirements-dev.lock
 	@touch $@
 
-run: $(VENV)/run.stamp ## Set up, build the default model, start on HOST:PORT.
-	@$(BIN)/isotrope models build all-MiniLM-L6-v2
+run: $(VENV)/run.stamp ## Set up, build the models, start on HOST:PORT.
+	@$(BIN)/isotrope models build $(MODELS)
 	@exec $(BIN)/isotrope serve --host $(HOST) --port $(PORT)
 
 setup: $(VENV)/dev.stamp ## Set up for development.
