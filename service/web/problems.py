@@ -16,14 +16,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service.errors import (
-    BodyTooLarge,
     Fault,
     Internal,
     InvalidInput,
     MethodNotAllowed,
     ServiceError,
     UnknownRoute,
-    UnsupportedMediaType,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -128,10 +126,6 @@ def _from_http(error: HTTPException, request: Request) -> ServiceError:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "")
         return MethodNotAllowed(f"{request.method} is not offered here; use {allowed}.")
-    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return BodyTooLarge("The body is larger than this operation reads. Split the request.")
-    if error.status_code == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
-        return UnsupportedMediaType(str(error.detail))
     if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
         return InvalidInput(str(error.detail))
     return Internal(str(error.detail))
