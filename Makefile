@@ -58,5 +58,5 @@ openapi: $(VENV)/dev.stamp ## Write openapi/openapi.json.
 	$(BIN)/isotrope openapi -o openapi/openapi.json
 
 lock: $(VENV)/dev.stamp ## Resolve the locks again (needs uv).
-	uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
-	uv pip compile pyproject.toml --group build --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links -o requirements-dev.lock
+	uv pip compile pyproject.toml --group build --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links -o requirements.lock
+	uv pip compile pyproject.toml --group build --group dev --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links -o requirements-dev.lock
