@@ -53,6 +53,7 @@ class Capability:
         router: its routes.
         settings: class of its own settings.
         open: opens it on the shared floor; yields the pipeline that its routes use.
+        kernels: modules whose import compiles kernels; `isotrope kernels` does it ahead.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Capability:
     router: APIRouter
     settings: type[BaseSettings]
     open: Callable[[Lent, Any], AbstractAsyncContextManager[object]]
+    kernels: tuple[str, ...] = ()
 
 
 Resources = Mapping[type, object]
