@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.capabilities.embeddings.wiring import capability as embeddings
+from service.capabilities.summarization.wiring import capability as summarization
 from service.web.capability import Capability
 
-CAPABILITIES: tuple[Capability, ...] = (embeddings,)
+CAPABILITIES: tuple[Capability, ...] = (embeddings, summarization)
 
 
 def choose_rooms(names: Sequence[str]) -> tuple[Capability, ...]:

@@ -1,0 +1,28 @@
+"""Open this room on the shared floor."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from service.capabilities.summarization.pipeline import SummarizationPipeline
+from service.capabilities.summarization.routes import router
+from service.capabilities.summarization.settings import SummarizationSettings
+from service.web.capability import Capability, Lent
+
+
+@asynccontextmanager
+async def open_room(
+    lent: Lent, settings: SummarizationSettings
+) -> AsyncIterator[SummarizationPipeline]:
+    """Yield the pipeline; this room keeps nothing of its own open."""
+    yield SummarizationPipeline(lent.embedder, lent.engine, settings)
+
+
+capability = Capability(
+    name="summarization",
+    description="What reviewers say, in sentences of the reviews, with the evidence.",
+    router=router,
+    settings=SummarizationSettings,
+    open=open_room,
+)
