@@ -24,7 +24,8 @@ async def write(location: str, name: str, size: int, times: int) -> None:
             metadata={"writer": os.getpid(), "number": number},
             blobs={"first": os.urandom(size), "second": os.urandom(16)},
         )
-        print(made.version, flush=True)
+        sys.stdout.write(f"{made.version}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

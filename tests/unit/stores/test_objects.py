@@ -154,7 +154,7 @@ class TestFolder:
         sync, link, rename = os.fsync, Path.hardlink_to, Path.replace
 
         def syncing(handle: int) -> None:
-            events.append(os.readlink(f"/proc/self/fd/{handle}"))
+            events.append(opened(handle))
             sync(handle)
 
         def linking(self: Path, target: Path) -> None:
@@ -179,9 +179,7 @@ class TestFolder:
     ) -> None:
         await Objects(str(tmp_path)).put_new("a/b", b"")
         synced: list[str] = []
-        monkeypatch.setattr(
-            folder_module.os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}"))
-        )
+        monkeypatch.setattr(folder_module.os, "fsync", lambda fd: synced.append(opened(fd)))
         assert not await Objects(str(tmp_path)).put_new("a/b", b"")
         assert str(tmp_path / "a") in synced
 
@@ -293,6 +291,11 @@ class TestBucket:
         await objects.put("a", b"1")
         assert bucket.lose_answer_to is None
         assert await objects.get("a") == b"1"
+
+
+def opened(handle: int) -> str:
+    """Return the path that a file descriptor was opened by."""
+    return str(Path(f"/proc/self/fd/{handle}").readlink())
 
 
 async def expect_unavailable(objects: Objects) -> None:

@@ -149,19 +149,19 @@ async def test_deleted_between_find_and_load(versions: Versions, reach: Reach) -
 
 async def test_readers_beside_a_deletion_get_all_or_a_404(versions: Versions, reach: Reach) -> None:
     outcomes: set[str] = set()
+    large = os.urandom(400_000)
 
     async def read() -> None:
         replica = Versions(reach(), "things")
         for _ in range(40):
             try:
                 found = await replica.find("x@1")
-                assert await replica.load(found, "big") == BIG
+                assert await replica.load(found, "big") == large
                 outcomes.add("whole")
             except UnknownArtefact:
                 outcomes.add("gone")
 
-    BIG = os.urandom(400_000)
-    await versions.create("x", metadata={}, blobs={"big": BIG})
+    await versions.create("x", metadata={}, blobs={"big": large})
     readers = [asyncio.create_task(read()) for _ in range(3)]
     await asyncio.sleep(0.02)
     await versions.delete("x@1")
