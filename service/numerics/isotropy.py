@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from service.errors import EmptyInput
-from service.numerics.dtypes import Matrix32
-from service.numerics.moments import Vector64
+from service.numerics.dtypes import Matrix32, Vector64
 from service.numerics.vectors import unit_rows
 
 _PAIR = 2

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from service.numerics.dtypes import Matrix32, Matrix64
-
-Vector64: TypeAlias = npt.NDArray[np.float64]
+from service.numerics.dtypes import Matrix32, Matrix64, Vector64
 
 # One block of centred rows in float64, so that extra memory does not grow with the rows.
 _BLOCK_BYTES = 8 * 2**20

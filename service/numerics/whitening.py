@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import DimensionMismatch, InvalidInput
-from service.numerics.dtypes import Matrix32
+from service.numerics.dtypes import Matrix32, Matrix64, Vector64
 from service.numerics.isotropy import effective_rank, isoscore
-from service.numerics.moments import Moments, Vector64
+from service.numerics.moments import Moments
 from service.numerics.vectors import unit_rows
 
 Matrix: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -59,7 +59,7 @@ class Axes:
 
     centre: Vector64
     eigenvalues: Vector64
-    directions: npt.NDArray[np.float64]
+    directions: Matrix64
     floored: int
     intensity: float
 
@@ -260,7 +260,8 @@ def whiten(vectors: Matrix32, kernel: Kernel) -> Matrix32:
     lengths = np.sqrt(np.einsum("nd,nd->n", found, found))
     if np.isfinite(lengths).all() and lengths.min() > _NARROW[0] ** 0.5:
         found /= lengths[:, np.newaxis]
-        return found.astype(np.float32, copy=False)
+        units: Matrix32 = found.astype(np.float32, copy=False)
+        return units
     try:
         return unit_rows(found)
     except InvalidInput as error:
