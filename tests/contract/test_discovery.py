@@ -68,7 +68,7 @@ def test_unknown_models(client: TestClient, name: str) -> None:
     expect_problem(answer, 404, "unknown_model", DEFAULT)
 
 
-def test_info_says_what_is_running(client: TestClient) -> None:
+def test_info_says_what_is_running(client: TestClient, data_location: Path) -> None:
     info = client.get("/v1/info").json()
     assert info == {
         "name": "isotrope",
@@ -90,6 +90,12 @@ def test_info_says_what_is_running(client: TestClient) -> None:
         "cache": {
             "memory": {"entries": IsInt, "bytes": IsInt, "limit_bytes": 8 * 2**20},
             "redis": None,
+        },
+        "storage": {
+            "kind": "folder",
+            "location": str(data_location),
+            "state": "usable",
+            "problem": None,
         },
     }
 
