@@ -222,4 +222,5 @@ class Ranking:
             "bm,bm->b", weights * theirs, theirs
         )
         found: Vector64 = np.zeros(len(weights))
-        return np.divide(products, np.sqrt(lengths), out=found, where=lengths > 0)
+        np.divide(products, np.sqrt(lengths), out=found, where=lengths > 0)
+        return found
