@@ -37,6 +37,7 @@ class Limits(BaseModel):
     max_batch_tokens: int
     max_queued_tokens: int
     request_deadline_ms: int
+    work_deadline_ms: int
 
 
 class MemoryTierState(BaseModel):
