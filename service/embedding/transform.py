@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from service.errors import ArtefactDamaged, ArtefactMismatch
+from service.errors import ArtefactDamaged, ArtefactMismatch, DimensionMismatch, Fault
+from service.numerics.dtypes import Matrix32
 from service.numerics.moments import Moments
 from service.numerics.whitening import (
     Axes,
@@ -108,6 +109,20 @@ def require_origin(transform: Transform) -> Origin:
             "it takes vectors only. Fit it with `model` to say which encoder they came from."
         )
     return transform.origin
+
+
+def require_width(vectors: Matrix32, transform: Transform) -> None:
+    """Check that vectors have the dimensions that a transform takes.
+
+    Raises:
+        DimensionMismatch: they do not.
+    """
+    if vectors.shape[1] != transform.width:
+        raise DimensionMismatch(
+            f"The vectors have {vectors.shape[1]} dimensions and the transform {transform.id} "
+            f"takes {transform.width}.",
+            faults=(Fault("/vectors", "are not of the transform's dimensions"),),
+        )
 
 
 def require_pooling(transform: Transform, pooling: str | None) -> None:

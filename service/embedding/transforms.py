@@ -21,6 +21,7 @@ from service.embedding.transform import (
     read_transform,
     require_origin,
     require_pooling,
+    require_width,
 )
 from service.errors import ArtefactMismatch, DimensionMismatch, Fault, InvalidInput
 from service.numerics.dtypes import Matrix32
@@ -85,9 +86,11 @@ class Transforms:
         """
         return read_transform(await self._versions.find(transform_id))
 
-    async def list(self) -> list[Transform]:
-        """Return the latest version of every name, sorted by name."""
-        return [read_transform(version) for version in await self._versions.list()]
+    async def list(self, name: str | None = None) -> list[Transform]:
+        """Return the latest version of every name, or every version of one, oldest first."""
+        if name is None:
+            return [read_transform(version) for version in await self._versions.list()]
+        return [read_transform(version) for version in await self._versions.history(name)]
 
     async def delete(self, transform_id: str) -> Transform:
         """Delete a version and return it; its number is never given again."""
@@ -149,11 +152,7 @@ class Transforms:
             DimensionMismatch: the vectors, or the dimensions wanted, do not fit the transform.
             InvalidInput: a row has no direction after the transform.
         """
-        if vectors.shape[1] != transform.width:
-            raise DimensionMismatch(
-                f"The vectors have {vectors.shape[1]} dimensions and the transform {transform.id} "
-                f"takes {transform.width}."
-            )
+        require_width(vectors, transform)
         kernel = await self.kernel(transform, dimensions=dimensions)
         work: Callable[[Matrix32, Kernel], Matrix32] = whiten if normalize else _project_narrow
         if len(vectors) * kernel.weights.size <= _INLINE_PRODUCTS:

@@ -213,4 +213,5 @@ def _notes(properties: Mapping[str, str]) -> bytes:
 
     model = ModelProto()
     helper.set_model_props(model, dict(properties))
-    return model.SerializeToString()
+    written: bytes = model.SerializeToString()
+    return written
