@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from service.capabilities.embeddings.wiring import capability as embeddings
 from service.capabilities.summarization.wiring import capability as summarization
+from service.capabilities.whitening.wiring import capability as whitening
 from service.web.capability import Capability
 
-CAPABILITIES: tuple[Capability, ...] = (embeddings, summarization)
+CAPABILITIES: tuple[Capability, ...] = (embeddings, summarization, whitening)
 
 
 def choose_rooms(names: Sequence[str]) -> tuple[Capability, ...]:
