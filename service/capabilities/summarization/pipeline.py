@@ -19,7 +19,7 @@ from service.capabilities.summarization.numerics.polarity import fit_axis
 from service.capabilities.summarization.numerics.words import stems_of
 from service.capabilities.summarization.options import NEIGHBOURS, Options
 from service.capabilities.summarization.settings import SummarizationSettings
-from service.capabilities.summarization.shelf import Shelf
+from service.capabilities.summarization.shelf import Kept, Shelf
 from service.embedding.embedder import Embedder, EmbeddingOptions
 from service.errors import Fault, InvalidInput, TooManyItems
 from service.numerics.dtypes import Ids64, Matrix32, Progress
@@ -100,12 +100,14 @@ class SummarizationPipeline:
         encoder = await self._engine.encoder(wish.model, deadline=deadline)
         stages: dict[str, float] = {}
         key = _key(reviews, encoder, wish)
-        corpus = self._shelf.find(key)
-        if corpus is None:
+        kept = self._shelf.find(key)
+        if kept is not None:
+            corpus = kept.corpus
+        else:
             corpus = await self.prepare(
                 reviews, wish, deadline=deadline, progress=progress, stages=stages
             )
-            self._shelf.keep(key, corpus)
+            self._shelf.keep(key, Kept(corpus))
         return await self.answer(
             corpus, encoder, wish, deadline=deadline, progress=progress, stages=stages
         )

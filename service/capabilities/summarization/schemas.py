@@ -246,7 +246,7 @@ class ReviewSet(BaseModel):
     revision: int = Field(description="Changes so far; the reply after a change names it.")
 
 
-class ReviewSets(BaseModel):
+class ReviewSetList(BaseModel):
     """List stored sets."""
 
-    data: list[ReviewSet]
+    sets: list[ReviewSet]
