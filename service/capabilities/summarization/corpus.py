@@ -22,10 +22,13 @@ from service.capabilities.summarization.numerics.manifold import (
     Distance,
     Manifold,
     build_manifold,
+    distance_table,
     grow_neighbours,
     join,
+    landmarks_of,
     mean_distances,
 )
+from service.capabilities.summarization.numerics.repair import mend_table
 from service.capabilities.summarization.numerics.statements import (
     Statements,
     count_terms,
@@ -117,7 +120,7 @@ class Corpus:
         tokens: (n,) int64, of the encoder.
         ratings: (n,) float64 mean rating of who says it; NaN where none rates.
         manifold: graph of near statements; None without statements.
-        means: mean distances that were asked for once.
+        tables: distances from the landmarks, once they were asked for.
     """
 
     reading: Reading
@@ -125,23 +128,26 @@ class Corpus:
     tokens: Ids64
     ratings: Vector64
     manifold: Manifold | None
-    means: dict[Distance, Vector64] = field(default_factory=dict)
+    tables: dict[Distance, Matrix32] = field(default_factory=dict)
 
     @property
     def cost(self) -> int:
         """Return about how many bytes this takes."""
         texts = sum(map(len, self.reading.texts.values()))
         reviews = sum(len(review.text) for review in self.reading.reviews)
-        return 3 * self.statements.vectors.nbytes // 2 + 4 * texts + 2 * reviews + 4096
+        vectors = self.statements.vectors
+        # The table of geodesics is as good as certain to come.
+        table = 4 * len(vectors) * landmarks_of(len(vectors))
+        return 3 * vectors.nbytes // 2 + table + 4 * texts + 2 * reviews + 4096
 
     def mean_distances(self, distance: Distance, progress: Progress) -> Vector64:
-        """Return the mean distance of each statement to all mentions, computed once."""
+        """Return the mean distance of each statement to the landmarks, searched once."""
         assert self.manifold is not None  # asked only of statements
-        if distance not in self.means:
-            self.means[distance] = mean_distances(
-                self.manifold, self.statements.mentions, distance=distance, progress=progress
+        if distance not in self.tables:
+            self.tables[distance] = distance_table(
+                self.manifold, distance=distance, progress=progress
             )
-        return self.means[distance]
+        return mean_distances(self.tables[distance], self.statements.mentions)
 
 
 def digest(text: str) -> bytes:
@@ -233,15 +239,16 @@ def assemble(
         before: a corpus of the same encoder and k, mostly of the same statements.
     """
     statements = _statements(reading, vectors)
-    manifold = None
+    manifold: Manifold | None = None
+    tables: dict[Distance, Matrix32] = {}
     if statements.count:
-        manifold = _manifold(reading, vectors, k=k, progress=progress, before=before)
+        manifold, tables = _manifold(reading, vectors, k=k, progress=progress, before=before)
     rated = np.array([r.rating is not None for r in reading.reviews], np.float64)
     rating = np.array([r.rating or 0.0 for r in reading.reviews], np.float64)
     votes = rated @ statements.said if len(rated) else np.zeros(statements.count)
     sums = rating @ statements.said if len(rated) else np.zeros(statements.count)
     ratings = np.where(votes > 0, sums / np.maximum(votes, 1), np.nan)
-    return Corpus(reading, statements, tokens, ratings, manifold)
+    return Corpus(reading, statements, tokens, ratings, manifold, tables)
 
 
 def _statements(reading: Reading, vectors: Matrix32) -> Statements:
@@ -262,17 +269,22 @@ def _statements(reading: Reading, vectors: Matrix32) -> Statements:
 
 def _manifold(
     reading: Reading, vectors: Matrix32, *, k: int, progress: Progress, before: Corpus | None
-) -> Manifold:
-    """Return the graph, grown from the one before where little is new."""
+) -> tuple[Manifold, dict[Distance, Matrix32]]:
+    """Return the graph, and its table where one was kept, both grown where little is new."""
     if before is None or before.manifold is None:
-        return build_manifold(vectors, k=k, progress=progress)
-    keys = list(reading.texts)
-    place = {key: row for row, key in enumerate(keys)}
+        return build_manifold(vectors, k=k, progress=progress), {}
+    place = {key: row for row, key in enumerate(reading.texts)}
     kept = np.array([place.get(key, -1) for key in before.reading.texts], dtype=np.int64)
     added = np.array(
-        [row for row, key in enumerate(keys) if key not in before.reading.texts], dtype=np.int64
+        [row for key, row in place.items() if key not in before.reading.texts], dtype=np.int64
     )
-    if len(added) + np.count_nonzero(kept < 0) > _FEW * len(keys):
-        return build_manifold(vectors, k=k, progress=progress)
+    if len(added) + np.count_nonzero(kept < 0) > _FEW * len(place):
+        return build_manifold(vectors, k=k, progress=progress), {}
     near = grow_neighbours(before.manifold.neighbours, vectors, kept=kept, added=added, k=k)
-    return join(vectors, near)
+    manifold = join(vectors, near)
+    table = before.tables.get(Distance.GEODESIC)
+    if table is None:
+        return manifold, {}
+    landmarks = landmarks_of(len(place))
+    mended = mend_table(table, before.manifold, manifold, kept=kept, landmarks=landmarks)
+    return manifold, {Distance.GEODESIC: mended}

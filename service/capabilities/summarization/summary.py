@@ -12,6 +12,7 @@ from service.capabilities.summarization.numerics.manifold import (
     Distance,
     Manifold,
     build_manifold,
+    distance_table,
     mean_distances,
     within,
 )
@@ -225,9 +226,8 @@ def _worth(
     def central() -> Vector64:
         if means is not None:
             return -means(options.distance, progress)
-        return -mean_distances(
-            view.manifold, view.statements.mentions, distance=options.distance, progress=progress
-        )
+        table = distance_table(view.manifold, distance=options.distance, progress=progress)
+        return -mean_distances(table, view.statements.mentions)
 
     if options.strategy is Strategy.COVERAGE:
         return Coverage(

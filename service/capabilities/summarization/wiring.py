@@ -27,4 +27,10 @@ capability = Capability(
     router=router,
     settings=SummarizationSettings,
     open=open_room,
+    kernels=(
+        "service.numerics.neighbours",
+        "service.numerics.graphs",
+        "service.numerics.paths",
+        "service.capabilities.summarization.numerics.repair",
+    ),
 )

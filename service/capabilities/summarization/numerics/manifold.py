@@ -147,41 +147,51 @@ def _search(indices: Ids32, distances: Matrix32, vectors: Matrix32, rows: Ids64)
     distances[rows] = found.distances[other].reshape(-1, width)
 
 
-def mean_distances(
-    manifold: Manifold, weights: Ids64, *, distance: Distance, progress: Progress = silent
-) -> Vector64:
-    """Return the mean distance of each statement to all, each counted as often as it is said.
+def landmarks_of(count: int) -> int:
+    """Return how many statements, the first in order, a mean over all is taken over.
 
-    Beyond 1,000 statements the mean is taken over 256 of them, the first in order. The order is
-    that of a digest of the text, so they are a random sample that a new review seldom changes.
-
-    Args:
-        manifold: of n statements.
-        weights: (n,) times each is said.
-        distance: along the graph, or straight.
-        progress: told the landmarks done.
-
-    Returns:
-        (n,) float64 radians.
+    Up to 1,000 all of them, beyond 256. The order is that of a digest of the text, so they are a
+    random sample that a new review seldom changes.
     """
+    return count if count <= EXACT_MEANS else LANDMARKS
+
+
+def distance_table(
+    manifold: Manifold, *, distance: Distance, progress: Progress = silent
+) -> Matrix32:
+    """Return (landmarks, n) float32 radians; infinite where no path leads."""
     count = len(manifold.vectors)
-    landmarks = count if count <= EXACT_MEANS else LANDMARKS
-    total = np.zeros(count)
+    landmarks = landmarks_of(count)
+    table = np.empty((landmarks, count), np.float32)
     for first in range(0, landmarks, _STEP):
         progress("distances", first, landmarks)
         rows = np.arange(first, min(first + _STEP, landmarks), dtype=np.int32)
-        total += weights[rows] @ distances_of(manifold, rows, distance=distance)
-    means: Vector64 = total / weights[:landmarks].sum()
+        table[rows] = distances_of(manifold, rows, distance=distance)
+    return table
+
+
+def mean_distances(table: Matrix32, weights: Ids64) -> Vector64:
+    """Return the mean distance of each statement to the landmarks, each counted as often as said.
+
+    Args:
+        table: (landmarks, n) float32 of `distance_table`.
+        weights: (n,) times each is said.
+
+    Returns:
+        (n,) float64 radians; π stands for a distance without a path.
+    """
+    shares = weights[: len(table)] / weights[: len(table)].sum()
+    means: Vector64 = shares @ np.minimum(table, _NO_PATH)
     return means
 
 
 def distances_of(manifold: Manifold, rows: Ids32, *, distance: Distance) -> Matrix32:
-    """Return (len(rows), n) float32 radians from some statements to all; π where no path leads."""
+    """Return (len(rows), n) float32 radians; infinite where no path leads."""
     if distance is Distance.COSINE:
         return cross_distances(
             np.ascontiguousarray(manifold.vectors[rows]), manifold.vectors, metric=Metric.ANGULAR
         )
-    return np.minimum(distances_from(manifold.graph, rows), _NO_PATH)
+    return distances_from(manifold.graph, rows)
 
 
 def within(manifold: Manifold, row: int, *, radius: float) -> Ids32:
