@@ -86,7 +86,7 @@ class Choices(WireModel):
     radius: Annotated[float, Field(ge=0, le=3.2)] | None = Field(
         None,
         description="Longest geodesic in radians over which a sentence supports another; "
-        "absent is where 2 in 100 sentences about different things come as near for the encoder.",
+        "absent is where 1 in 100 sentences about different things comes as near for the encoder.",
     )
     min_sentence_words: Amount | None = Field(
         None, description="Absent is 3, given up where no sentence fits."
