@@ -32,7 +32,7 @@ async def test_changes_add_replace_and_remove() -> None:
     state = await journal.append(record, Change(reviews("a", "b")), after=NOTHING)
     state = await journal.append(record, Change([Review("B", "id of b", 4.5)]), after=state)
     state = await journal.append(record, Change(drop=["id of a"]), after=state)
-    fresh = await Journal(journal._objects).read(record, since=NOTHING)  # noqa: SLF001
+    fresh = await Journal(journal._objects).read(record, since=NOTHING)
     assert fresh == state
     assert fresh.revision == 3
     assert fresh.reviews["id of b"].rating == 4.5

@@ -12,7 +12,7 @@ from service.capabilities.summarization.splitting import split_sentences
     [
         ("I loved it!! The room (No. 5) cost $3.50. Dr. Smith was there.",
          ["I loved it!!", "The room (No. 5) cost $3.50.", "Dr. Smith was there."]),
-        ("这家餐厅很好吃。服务员很热情!下次还来。", ["这家餐厅很好吃。", "服务员很热情!", "下次还来。"]),
+        ("这家餐厅很好吃。服务员很热情!", ["这家餐厅很好吃。", "服务员很热情!"]),
         ("  Good. \n\n Bad. ", ["Good.", "Bad."]),
         ("😀 Good. 𝒳 bad.", ["😀 Good.", "𝒳 bad."]),
         ("... !!! ---", []),
