@@ -51,6 +51,8 @@ _RETRIES: RetryConfig = {
     },
 }
 
+_RETRY_AFTER_SECONDS = 5.0
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Two writers on such a bucket would overwrite each other, and nobody would notice.
@@ -277,7 +279,8 @@ class Objects:
         self._troubles[doing] = reason
         return StorageUnavailable(
             f"The storage cannot be used for {doing}: {reason}. Whoever runs the service finds it "
-            "at SERVICE_DATA_LOCATION and its state in /v1/info. Send the request again later."
+            "at SERVICE_DATA_LOCATION and its state in /v1/info. Send the request again later.",
+            retry_after_seconds=_RETRY_AFTER_SECONDS,
         )
 
 
