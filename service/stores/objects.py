@@ -131,7 +131,8 @@ class Objects:
 
     def state(self) -> StorageState:
         """Return whether the storage can be used, as far as the latest calls tell."""
-        problem = "; ".join(sorted(self._troubles.values())) or None
+        problems = {*self._troubles.values(), *((_OVERWRITES,) if self._overwrites else ())}
+        problem = "; ".join(sorted(problems)) or None
         state: Literal["usable", "unusable", "untried"] = "usable" if self._tried else "untried"
         return StorageState(self._kind, self._location, "unusable" if problem else state, problem)
 

@@ -282,6 +282,8 @@ class TestBucket:
         with pytest.raises(StorageUnavailable, match="If-None-Match"):
             await objects.put_new("a", b"")
         bucket.heal()
+        await objects.put("b", b"")
+        assert objects.state().state == "unusable"
         with pytest.raises(StorageUnavailable, match="If-None-Match"):  # until somebody looks
             await objects.put_new("a", b"")
 
