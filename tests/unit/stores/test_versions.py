@@ -397,6 +397,17 @@ class TestSweep:
         await sweep(objects, now=datetime.now(UTC) + timedelta(hours=2))
         assert await objects.get(left) is None
 
+    async def test_blobs_of_a_claim_wait_for_its_repetition(
+        self, objects: Objects, versions: Versions
+    ) -> None:
+        dying = Versions(Dying(objects, at=3, done=False), "things")  # the record is not written
+        with pytest.raises(StorageUnavailable):
+            await dying.create("x", metadata={}, blobs=BLOBS, idempotency=ONE)
+        await sweep(objects, now=datetime.now(UTC) + timedelta(hours=2))
+        made = await versions.create("x", metadata={}, blobs=BLOBS, idempotency=ONE)
+        for name, data in BLOBS.items():
+            assert await versions.load(made, name) == data
+
     async def test_nothing_goes_beside_a_damaged_record(
         self, versions: Versions, objects: Objects
     ) -> None:
