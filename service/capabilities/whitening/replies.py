@@ -8,6 +8,7 @@ from dataclasses import asdict
 from service.capabilities.whitening.geometry import Geometry, Occurrences
 from service.capabilities.whitening.numerics import Tuned
 from service.embedding.transform import Origin, Transform
+from service.numerics.whitening import Axes
 
 _CHUNK_BYTES = 2**18
 
@@ -41,6 +42,12 @@ def describe_transform(transform: Transform) -> dict[str, object]:
         "pooling": None if origin is None else origin.pooling,
         "sha256": version.sha256,
     }
+
+
+def describe_in_detail(transform: Transform, axes: Axes) -> dict[str, object]:
+    """Return the card of one version with its eigenvalues."""
+    spectrum = asdict(transform.spectrum) | {"eigenvalues": axes.eigenvalues}
+    return describe_transform(transform) | {"spectrum": spectrum}
 
 
 def describe_tuning(tuned: Tuned) -> dict[str, object]:

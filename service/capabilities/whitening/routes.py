@@ -12,6 +12,7 @@ from service.capabilities.whitening.pictures import occurrences_picture, spectru
 from service.capabilities.whitening.pipeline import GridWanted, WhiteningPipeline
 from service.capabilities.whitening.replies import (
     describe_geometry,
+    describe_in_detail,
     describe_origin,
     describe_transform,
     describe_tuning,
@@ -126,7 +127,7 @@ async def get_transform(
     wanted = preferred(request, (JSON, *PICTURES))
     if wanted != JSON:
         return await picture(lent.engine, wanted, spectrum_picture(transform, axes))
-    return json_response(describe_transform(transform) | {"eigenvalues": axes.eigenvalues})
+    return json_response(describe_in_detail(transform, axes))
 
 
 @router.delete(_ONE, summary="Delete a transform", status_code=204, responses=problems(*_STORED))
@@ -328,7 +329,6 @@ def _pairs(body: TuneRequest) -> TextPairs | RowPairs:
 
 async def _created(pipeline: WhiteningPipeline, transform: Transform) -> Response:
     axes = await pipeline.transforms.axes(transform)
-    body = describe_transform(transform) | {"eigenvalues": axes.eigenvalues}
-    response = json_response(body, 201)
+    response = json_response(describe_in_detail(transform, axes), 201)
     response.headers["Location"] = f"{_TRANSFORMS}/{transform.id}"
     return response

@@ -229,10 +229,16 @@ class TransformCard(BaseModel):
     sha256: str = Field(description="Digest over everything that is stored.")
 
 
+class SpectrumDetail(SpectrumReply):
+    """Sum up a spectrum, and give it."""
+
+    eigenvalues: list[float] = Field(description="Variance on each axis, falling.")
+
+
 class TransformDetail(TransformCard):
     """Describe one version, its eigenvalues included."""
 
-    eigenvalues: list[float] = Field(description="Variance on each axis, falling.")
+    spectrum: SpectrumDetail
 
 
 class TransformList(BaseModel):
