@@ -16,6 +16,8 @@ from service.capabilities.whitening.replies import (
     describe_origin,
     describe_transform,
     describe_tuning,
+    lengths,
+    npy_pieces,
     stream_pieces,
 )
 from service.capabilities.whitening.schemas import (
@@ -43,7 +45,7 @@ from service.web.openapi import model_problems, problems
 from service.web.pictures import PICTURES, picture
 from service.web.routing import ServiceRoute
 from service.web.streaming import reply_with_progress
-from service.web.wire import encode_rows, json_reply, json_response, npy_response, wants_npy
+from service.web.wire import encode_rows, json_reply, json_response, wants_npy
 
 router = APIRouter(route_class=ServiceRoute)
 Pipeline = Annotated[WhiteningPipeline, Depends(provide(WhiteningPipeline))]
@@ -199,7 +201,8 @@ async def apply_transform(
     if applied.embedded is not None:
         call.stages.update(applied.embedded.stages)
     if wants_npy(request):
-        return await lent.engine.compute(npy_response, applied.vectors)
+        pieces = npy_pieces(applied.vectors)
+        return StreamingResponse(stream_pieces(pieces), media_type=NPY, headers=lengths(pieces))
     reply = {
         "vectors": encode_rows(applied.vectors, body.encoding_format),
         "transform": applied.transform.id,
@@ -267,7 +270,7 @@ async def export_transform(transform_id: str, call: CurrentCall, pipeline: Pipel
     """
     transform, pieces = await pipeline.export(transform_id, deadline=call.deadline)
     headers = {
-        "Content-Length": str(sum(map(len, pieces))),
+        **lengths(pieces),
         "Content-Disposition": f'attachment; filename="{transform.id}.onnx"',
         "ETag": f'"{transform.version.sha256}"',
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from service.web.wire import EncodingFormat, GivenVectors, Seed, WireModel, whole
 
@@ -168,7 +168,7 @@ class Grid(WireModel):
     )
 
 
-_PAIRS = [
+_PAIRS: list[JsonValue] = [
     {"a": "A man plays.", "b": "A person plays.", "score": 4.6},
     {"a": "A man plays.", "b": "It rains.", "score": 0.2},
     {"a": "It rains.", "b": "It pours.", "score": 4.1},
