@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -30,26 +30,27 @@ class GivenReview(WireModel):
     )
 
 
-class Budget(WireModel):
-    """Bound the length of each summary; exactly one of the three."""
+class WordBudget(WireModel):
+    """Bound each summary in words."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [
-                {"required": ["words"]},
-                {"required": ["sentences"]},
-                {"required": ["tokens"]},
-            ]
-        }
+    words: Amount = Field(
+        description="Runs without a space; two characters where a script has no spaces."
     )
 
-    words: Amount | None = Field(
-        None, description="Runs without a space; two characters where a script has no spaces."
-    )
-    sentences: Amount | None = None
-    tokens: Amount | None = Field(
-        None, description="Tokens of the encoder, its special ones included."
-    )
+
+class SentenceBudget(WireModel):
+    """Bound each summary in sentences."""
+
+    sentences: Amount
+
+
+class TokenBudget(WireModel):
+    """Bound each summary in tokens."""
+
+    tokens: Amount = Field(description="Tokens of the encoder, its special ones included.")
+
+
+Budget: TypeAlias = WordBudget | SentenceBudget | TokenBudget
 
 
 class Choices(WireModel):
@@ -71,7 +72,7 @@ class Choices(WireModel):
         description="Seed words or sentences by name; each aspect gets a summary of its own.",
     )
     budget: Budget = Field(
-        default_factory=lambda: Budget(words=75), description="Of every summary; 75 words."
+        default_factory=lambda: WordBudget(words=75), description="Of every summary; 75 words."
     )
     redundancy: float = Field(
         0.4,

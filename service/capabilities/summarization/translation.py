@@ -14,7 +14,6 @@ from service.capabilities.summarization.page import CONTENT_SECURITY_POLICY, ren
 from service.capabilities.summarization.pipeline import Answered, Wish
 from service.capabilities.summarization.schemas import Choices, GivenReview
 from service.capabilities.summarization.shaping import shape
-from service.errors import Fault, InvalidInput
 from service.numerics.dtypes import Progress
 from service.web.call import Call
 from service.web.capability import Lent
@@ -70,23 +69,12 @@ def as_reviews(given: Sequence[str | GivenReview]) -> list[Review]:
 
 
 def as_wish(choices: Choices, *, model: str | None, language: str | None, k: int) -> Wish:
-    """Return what the choices of a request mean.
-
-    Raises:
-        InvalidInput: the budget has no unit, or several.
-    """
-    given = {unit: getattr(choices.budget, unit) for unit in Unit}
-    amounts = {unit: amount for unit, amount in given.items() if amount is not None}
-    if len(amounts) != 1:
-        raise InvalidInput(
-            f"The budget names {len(amounts)} of words, sentences and tokens; name exactly one.",
-            faults=(Fault("/budget", "must hold exactly one of words, sentences and tokens"),),
-        )
-    ((unit, amount),) = amounts.items()
+    """Return what the choices of a request mean."""
+    ((unit, amount),) = choices.budget.model_dump().items()
     options = Options(
         strategy=Strategy(choices.strategy),
         distance=Distance(choices.distance),
-        unit=unit,
+        unit=Unit(unit),
         budget=amount,
         redundancy=choices.redundancy,
         min_support=choices.min_support,
