@@ -164,6 +164,12 @@ def test_min_support_leaves_out_what_few_say(client: TestClient) -> None:
     assert none["dropped"]["support"] > 0
 
 
+def test_support_counts_reviews_and_not_sentences(client: TestClient) -> None:
+    loud = "The pool was dirty. The pool was very dirty. A dirty, dirty pool. Such a dirty pool."
+    reply = summarize(client, [loud, "Nothing else to say here."], min_support=2)
+    assert (reply["summary"], reply["reason"]) == ([], "filtered")
+
+
 def test_progress_is_streamed_and_ends_with_the_result(client: TestClient) -> None:
     fresh = [f"{text} Visit {random.random()}." for text in HOTEL]
     body = {"reviews": fresh}
