@@ -116,6 +116,12 @@ CALLS: dict[str, tuple[str, dict[str, Any], int, str, str]] = {
     ),
     "update with zeros": ("vec/update", {"vectors": [[0, 0]]}, 422, "invalid_input", "Vector 0"),
     "update with texts": ("vec/update", {"texts": TEXTS}, 409, "artefact_mismatch", "no encoder"),
+    "update with texts of a model": (
+        "vec/update", {"texts": TEXTS, "model": INT8}, 409, "artefact_mismatch", "no encoder",
+    ),
+    "apply to texts of a model": (
+        "vec/apply", {"texts": TEXTS, "model": INT8}, 409, "artefact_mismatch", "no encoder",
+    ),
     "update from another encoder": (
         "txt/update", {"texts": TEXTS, "model": INT8}, 409, "artefact_mismatch", INT8,
     ),
