@@ -54,7 +54,9 @@ def _require_equal_masks(left: Bools, right: Bools, first: int) -> None:
     )
 
 
-def semantic_transport(probabilities: Matrix64, targets: Matrix64, embeddings: Matrix32) -> Vector64:
+def semantic_transport(
+    probabilities: Matrix64, targets: Matrix64, embeddings: Matrix32
+) -> Vector64:
     """Return Σ_i Σ_j p_i q_j (1 - cos(e_i, e_j)), the cost of moving p to q independently.
 
     For a target that is one token this is the exact transport cost (there is one way to move p
