@@ -4,7 +4,7 @@
 ServiceError                     code, status, title, retryable
 ├ InvalidInput 422               EmptyInput · NotFinite · DimensionMismatch · SequenceTooLong
 ├ Unauthorized 401
-├ NotFound 404                   UnknownModel · UnknownRoute
+├ NotFound 404                   UnknownModel · UnknownArtefact · UnknownRoute
 ├ MethodNotAllowed 405
 ├ Conflict 409
 ├ PayloadTooLarge 413            TooManyItems · BodyTooLarge
@@ -12,7 +12,8 @@ ServiceError                     code, status, title, retryable
 ├ ClientLeft 499
 ├ Overloaded 429
 ├ Internal 500                   InvalidModelOutput
-├ Unavailable 503                ModelNotReady · ProviderMissing · ArtefactDamaged · Draining
+├ Unavailable 503                ModelNotReady · ProviderMissing · ArtefactDamaged · Draining ·
+│                                StorageUnavailable
 └ DeadlineExceeded 504
 ```
 
@@ -125,6 +126,13 @@ class UnknownModel(NotFound):
     title = "The model is unknown"
 
 
+class UnknownArtefact(NotFound):
+    """Nothing is stored under that name, or it was deleted."""
+
+    code = "unknown_artefact"
+    title = "The artefact is unknown"
+
+
 class UnknownRoute(NotFound):
     """No operation lives at that path."""
 
@@ -227,10 +235,10 @@ class ModelNotReady(Unavailable):
 
 
 class ArtefactDamaged(Unavailable):
-    """A file of a model does not match the digest that is pinned for it."""
+    """A file of a model, or a stored value, does not match the digest that is kept for it."""
 
     code = "artefact_damaged"
-    title = "A model file does not match its manifest"
+    title = "A stored file does not match its digest"
     retryable = False
 
 
@@ -247,6 +255,13 @@ class Draining(Unavailable):
 
     code = "draining"
     title = "The service is stopping"
+
+
+class StorageUnavailable(Unavailable):
+    """What is stored cannot be read, or nothing can be stored."""
+
+    code = "storage_unavailable"
+    title = "The storage cannot be used"
 
 
 class DeadlineExceeded(ServiceError):

@@ -15,6 +15,7 @@ from service.metrics import Metrics
 from service.runtime.engine import Engine
 from service.settings import Settings
 from service.stores.cache import VectorCache
+from service.stores.objects import Objects
 
 P = TypeVar("P")
 
@@ -28,6 +29,7 @@ class Lent:
         metrics: instruments.
         engine: models and compute threads.
         cache: cached embeddings.
+        objects: what users make, stored.
         embedder: texts to vectors.
         rooms: names of the open capabilities.
     """
@@ -36,6 +38,7 @@ class Lent:
     metrics: Metrics
     engine: Engine
     cache: VectorCache
+    objects: Objects
     embedder: Embedder
     rooms: tuple[str, ...]
 
