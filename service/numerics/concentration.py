@@ -112,7 +112,9 @@ def magnitudes(rows: Matrix64, measures: Measures) -> Metrics:
     with np.errstate(divide="ignore", invalid="ignore"):
         x /= x.max(axis=1, keepdims=True)
         found = {
-            f"s_{q:g}_{p:g}": np.exp((1 / p - 1 / q) * np.log(n) + _log_norm(x, q) - _log_norm(x, p))
+            f"s_{q:g}_{p:g}": np.exp(
+                (1 / p - 1 / q) * np.log(n) + _log_norm(x, q) - _log_norm(x, p)
+            )
             for q, p in measures.orders
         }
         found["s_0"] = x.mean(axis=1)
@@ -170,7 +172,9 @@ def spread(p: Matrix64, logs: Matrix64, sizes: Vector64, measures: Measures) -> 
 
 
 def _renyi(
-    logs: Matrix64, support: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], order: float,
+    logs: Matrix64,
+    support: np.ndarray[tuple[int, ...], np.dtype[np.bool_]],
+    order: float,
     entropy: Vector64,
 ) -> Vector64:
     if abs(order - 1) < _NEAR_ONE:
@@ -251,4 +255,5 @@ def noise_sensitivity(probabilities: Logits, values: Logits, *, noise: float) ->
         - 2 * np.einsum("qd,qd->q", squares @ v, outputs)
         + squares.sum(axis=1) * np.einsum("qd,qd->q", outputs, outputs)
     )
-    return np.expm1(noise**2) * np.maximum(distances, 0.0)
+    expected: Vector64 = np.expm1(noise**2) * np.maximum(distances, 0.0)
+    return expected

@@ -40,7 +40,8 @@ def symmetric_kl_terms(s: Logits, t: Logits, *, link: str) -> Matrix64:
         with np.errstate(invalid="ignore", over="ignore"):
             gaps = np.where(masked, 0.0, left - right)
             terms[block] = (LINKS[link](left) - LINKS[link](right)) * gaps
-    return np.nan_to_num(terms, copy=False)
+    # two logits 1e308 apart: 0 · inf where both have the same probability
+    return np.nan_to_num(terms, copy=False, posinf=np.finfo(np.float64).max)
 
 
 def _require_equal_masks(left: Bools, right: Bools, first: int) -> None:
@@ -70,7 +71,7 @@ def semantic_transport(
     Source: Ren et al. 2023, arXiv:2310.04691 (EMO).
     """
     units = unit_rows(embeddings).astype(np.float64)
-    costs = 1 - np.einsum("rd,rd->r", probabilities @ units, targets @ units)
+    costs: Vector64 = 1 - np.einsum("rd,rd->r", probabilities @ units, targets @ units)
     return np.maximum(costs, 0.0)
 
 

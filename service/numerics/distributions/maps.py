@@ -60,9 +60,9 @@ def _trapezoid(code: int, quantile: Callable[[float], float]) -> Callable[..., V
     """
 
     def masses(x: Vector64, nodes: int) -> Vector64:
-        low, middle = quantile(_LOWEST_LOG), quantile(_LOWEST_LOG / len(x))
-        high = quantile(-_UPPER_MASS / len(x))
-        return quadrature.trapezoid_map(code, x, low, middle, high, nodes)[0]
+        logs = (_LOWEST_LOG, _LOWEST_LOG / len(x), -_UPPER_MASS / len(x))
+        low, middle, high = map(quantile, logs)
+        return quadrature.trapezoid_masses(code, x, (low, middle, high), nodes)
 
     return masses
 

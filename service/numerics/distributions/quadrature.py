@@ -69,25 +69,22 @@ def lower_end(noise: int, x: Vector64, low: float, high: float) -> float:
     return low
 
 
-@kernel("Tuple((float64[::1], float64))(int64, float64[::1], float64, float64, float64, int64)")
-def trapezoid_map(
-    noise: int, x: Vector64, low: float, middle: float, high: float, nodes: int
-) -> tuple[Vector64, float]:
-    """Return the unnormalised winning probabilities and their numerical total.
+@kernel("float64[::1](int64, float64[::1], UniTuple(float64, 3), int64)")
+def trapezoid_masses(
+    noise: int, x: Vector64, bracket: tuple[float, float, float], nodes: int
+) -> Vector64:
+    """Return the winning masses; their sum is 1 but for the error of the quadrature.
 
     The trapezoid rule on an analytic integrand that vanishes at both ends converges geometrically.
 
     Args:
         noise: GAUSSIAN, LOGISTIC or GUMBEL.
         x: (n,) scores in units of the noise, the largest 0, all finite.
-        low: z where L is at most -38 for sure.
-        middle: z where L is at least -38 for sure.
-        high: upper end of the integral.
+        bracket: a z where L is at most -38 for sure, one where it is at least -38, and the upper
+            end of the integral.
         nodes: K, at least 2.
-
-    Returns:
-        (n,) masses and their sum, which is 1 but for the error of the quadrature.
     """
+    low, middle, high = bracket
     start = lower_end(noise, x, low, middle)
     step = (high - start) / (nodes - 1)
     z = start + step * np.arange(nodes)
@@ -99,14 +96,12 @@ def trapezoid_map(
     weights[0] *= 0.5
     weights[-1] *= 0.5
     masses = np.empty(len(x))
-    total = 0.0
     for index in range(len(x)):
         mass = 0.0
         for node in range(nodes):
             mass += weights[node] * reverse_hazard(noise, z[node] - x[index])
         masses[index] = mass
-        total += mass
-    return masses, total
+    return masses
 
 
 @kernel("float64[::1](float64[::1], float64[::1], float64[::1])")

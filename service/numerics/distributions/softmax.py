@@ -7,6 +7,9 @@ import numpy as np
 from service.numerics.distributions.logits import row_maxima
 from service.numerics.dtypes import Logits, Matrix64, Vector64
 
+# Temperatures that float32 does not hold are divided by in float64.
+_LEAST = 1e-30
+
 
 def softmax_and_entropy(logits: Logits, *, temperature: float = 1.0) -> tuple[Logits, Vector64]:
     """Return softmax(x / T) and its entropy in nats, from one pass over each row.
@@ -23,19 +26,19 @@ def softmax_and_entropy(logits: Logits, *, temperature: float = 1.0) -> tuple[Lo
     """
     probabilities = np.empty_like(logits)
     found = np.empty(len(logits))
-    # float32 holds this range with its inverse; beyond it 0 · inf would be NaN
-    usual = 1e-30 <= temperature <= 1e30
+    wide = temperature < _LEAST or temperature > 1 / _LEAST
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        for row, (x, p) in enumerate(zip(logits, probabilities, strict=True)):
+        for row, x in enumerate(logits):
+            p = probabilities[row]
             d = x - x.max()
-            if not usual:
+            if wide:
                 d = (d.astype(np.float64) / temperature).astype(logits.dtype)
             elif temperature != 1:
                 d /= logits.dtype.type(temperature)
             np.exp(d, out=p)
             total = p.sum(dtype=logits.dtype)
             found[row] = np.log(float(total)) - _mean_distance(p, d) / float(total)
-            p /= total
+            np.divide(p, total, out=p)
     return probabilities, np.maximum(found, 0.0)
 
 
@@ -48,18 +51,18 @@ def _mean_distance(weights: Logits, distances: Logits) -> float:
 
 
 def softmax(logits: Logits, *, temperature: float = 1.0) -> Matrix64:
-    """Return softmax(x / T) in float64.
+    """Return each row's probabilities e^(x / T) / Σ e^(x / T) in float64.
 
     Args:
         logits: (rows, n), checked by `require_logits`.
         temperature: T, above 0.
     """
-    wide: Matrix64 = logits.astype(np.float64)
-    return softmax_and_entropy(wide, temperature=temperature)[0]
+    probabilities, _ = softmax_and_entropy(logits.astype(np.float64), temperature=temperature)
+    return np.asarray(probabilities, dtype=np.float64)
 
 
 def log_softmax(logits: Logits) -> Matrix64:
-    """Return log softmax(x) in float64; minus infinity where an entry is masked.
+    """Return x - log Σ e^x of each row in float64; minus infinity where masked.
 
     Args:
         logits: (rows, n), checked by `require_logits`.

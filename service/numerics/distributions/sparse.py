@@ -35,7 +35,8 @@ def sparsemax(scores: Matrix64) -> Matrix64:
     counts = np.arange(1, x.shape[1] + 1)
     support = _last_true(1 + counts * falling > sums)
     tau = (np.take_along_axis(sums, support, axis=1) - 1) / (support + 1)
-    return np.maximum(x - tau, 0.0)
+    p: Matrix64 = np.maximum(x - tau, 0.0)
+    return p
 
 
 def entmax15(scores: Matrix64) -> Matrix64:
@@ -57,14 +58,15 @@ def entmax15(scores: Matrix64) -> Matrix64:
     square = np.cumsum(falling**2, axis=1) / counts
     taus = mean - np.sqrt(np.maximum(0.0, 1 / counts - (square - mean**2)))
     tau = np.take_along_axis(taus, _last_true(taus <= falling), axis=1)
-    p = np.maximum(halves - tau, 0.0) ** 2
-    return p / p.sum(axis=1, keepdims=True)
+    p: Matrix64 = np.maximum(halves - tau, 0.0) ** 2
+    p /= p.sum(axis=1, keepdims=True)
+    return p
 
 
 def _last_true(marks: Bools) -> Ids64:
     """Return the position of the last mark of each row, (rows, 1)."""
-    backwards: Ids64 = np.argmax(marks[:, ::-1], axis=1)
-    return (marks.shape[1] - 1 - backwards)[:, np.newaxis]
+    positions: Ids64 = marks.shape[1] - 1 - np.argmax(marks[:, ::-1], axis=1)
+    return positions[:, np.newaxis]
 
 
 def entmax(scores: Matrix64, *, alpha: float) -> Matrix64:
