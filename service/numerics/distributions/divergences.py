@@ -44,6 +44,13 @@ def symmetric_kl_terms(s: Logits, t: Logits, *, link: str) -> Matrix64:
     return np.nan_to_num(terms, copy=False, posinf=np.finfo(np.float64).max)
 
 
+def symmetric_kl(terms: Matrix64) -> Vector64:
+    """Return the sum of each row's terms, held below infinity, which JSON cannot say."""
+    with np.errstate(over="ignore"):
+        sums: Vector64 = terms.sum(axis=1)
+    return np.minimum(sums, np.finfo(np.float64).max)
+
+
 def _require_equal_masks(left: Bools, right: Bools, first: int) -> None:
     if np.array_equal(left, right):
         return

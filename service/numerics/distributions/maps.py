@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import ndtri_exp, roots_legendre
 
 from service.numerics.distributions import quadrature
-from service.numerics.dtypes import Matrix64, Progress, Vector64
+from service.numerics.dtypes import Matrix64, Vector64
 
 # Up to this mass beyond the upper end of an integral the maximum is ignored.
 _UPPER_MASS = 1e-15
@@ -148,9 +148,7 @@ def matched_scale(noise: str) -> float:
     return _GUMBEL_DEVIATION / NOISES[noise].deviation
 
 
-def noise_map(
-    scores: Matrix64, *, noise: str, nodes: int | None = None, progress: Progress
-) -> Mapped:
+def noise_map(scores: Matrix64, *, noise: str, nodes: int | None = None) -> Mapped:
     """Return the probability that each score, perturbed, is the largest of its row.
 
     The order of the scores is kept at every number of nodes, and adding a number to a row changes
@@ -161,7 +159,6 @@ def noise_map(
             where an entry is masked.
         noise: one of `NOISES`.
         nodes: of the quadrature; None for the number at which two logits are exact to rounding.
-        progress: told after every row.
 
     Source: Thurstone 1927 for Gaussian noise; Ding et al. 2021, arXiv:2105.07260 (exponential
     noise is permute-and-flip). Ours: the law of the maximum in place of one integral an entry,
@@ -175,5 +172,4 @@ def noise_map(
         total = float(masses.sum())
         defects[row] = 1 - total
         probabilities[row] = masses / total
-        progress("map", row + 1, len(scores))
     return Mapped(probabilities, defects)

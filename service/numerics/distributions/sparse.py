@@ -127,6 +127,12 @@ def largest(x: Logits, count: int) -> Ids64:
     return np.sort(np.concatenate([above, ties])).astype(np.int64)
 
 
+def ranked(x: Logits, count: int) -> Ids64:
+    """Return where a row's largest entries are, (count,), the largest first, ties by index."""
+    places = largest(x, count)
+    return places[np.argsort(-x[places], kind="stable")]
+
+
 def _softmax_at(scores: Matrix64, chosen: Sequence[Ids64]) -> Matrix64:
     """Return softmax over the chosen entries of each row, 0 elsewhere."""
     probabilities = np.zeros_like(scores)
