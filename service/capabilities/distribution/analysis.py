@@ -302,12 +302,12 @@ def _concentrate(
 
 def _sum_up(values: Vector64) -> dict[str, Any]:
     """Return mean and quantiles over the last axis, NaN where no row has the metric."""
-    none = np.isnan(values).all(axis=-1, keepdims=True)
-    filled = np.where(none, 0.0, values)
+    none = np.asarray(np.isnan(values).all(axis=-1))
+    filled = np.where(none[..., np.newaxis], 0.0, values)
     levels = {"mean": np.nanmean(filled, axis=-1)}
     for share in _SUMMARY_SHARES:
         levels[f"p{100 * share:g}"] = np.nanquantile(filled, share, axis=-1)
-    return {name: _plain(np.where(none[..., 0], np.nan, each)) for name, each in levels.items()}
+    return {name: _plain(np.where(none, np.nan, each)) for name, each in levels.items()}
 
 
 def _plain(values: Vector64) -> object:

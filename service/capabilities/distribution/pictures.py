@@ -44,7 +44,7 @@ def density_picture(
                 color="0.4",
             )
         plot.set_xlim(points[0], points[-1])
-        plot.set_ylim(bottom=0)
+        plot.set_ylim(0, 1.15 * max(heights.max(), counts.max() * share))  # room for the labels
         plot.set_ylabel("probability per unit")
         plot.legend(frameon=False)
 

@@ -38,7 +38,7 @@ from service.web.capability import CurrentLent, provide
 from service.web.negotiation import NPY, SSE
 from service.web.openapi import problems
 from service.web.routing import ServiceRoute
-from service.web.rows import array_response
+from service.web.rows import ArrayResponse
 from service.web.streaming import reply_with_progress
 from service.web.wire import encode_rows, json_reply, wants_npy
 
@@ -118,7 +118,7 @@ async def _probabilities_npy(
     engine: Engine, call: Call, body: ProbabilitiesRequest, found: Distribution
 ) -> Response:
     if body.return_ == ["entropy"]:
-        return array_response(found.entropies)
+        return ArrayResponse(found.entropies)
     if len(found.entropies) <= _MOST_HEADER_ROWS:
         raw = found.entropies.astype("<f8").tobytes()
         call.headers["X-Entropy"] = base64.b64encode(raw).decode("ascii")
@@ -126,7 +126,7 @@ async def _probabilities_npy(
 
 
 def _float32_response(rows: Logits) -> Response:
-    return array_response(rows.astype("<f4", copy=False))
+    return ArrayResponse(rows.astype("<f4", copy=False))
 
 
 def _largest(rows: Logits, top: int) -> tuple[Ids64, Logits]:
@@ -194,7 +194,7 @@ async def create_sample(
         found = await pipeline.sample(body.logits, how, progress=progress)
         if wants_npy(request):
             call.headers["X-Seed"] = str(body.seed)
-            return array_response(found.indices)
+            return ArrayResponse(found.indices)
         given = {"indices": found.indices, "perturbed": found.perturbed}
         reply = {"noise": body.noise, "seed": body.seed, **described(given, list(body.return_))}
         return await json_reply(lent.engine, reply, numbers=2 * found.indices.size)
@@ -232,7 +232,7 @@ async def merge_contexts(
     )
     if wants_npy(request):
         call.headers["X-Index"] = "" if merged.chosen is None else str(merged.chosen)
-        return array_response(merged.log_probabilities)
+        return ArrayResponse(merged.log_probabilities)
     shown: Vector64 = merged.log_probabilities
     indices = None
     if body.top is not None:

@@ -12,7 +12,7 @@ import numpy as np
 from service.numerics.distributions.softmax import softmax
 from service.numerics.dtypes import Bools, Ids64, Logits, Matrix64, Vector64
 
-_STEPS = 60
+_STEPS = 120
 # Of log Σ p; what is left is taken out by dividing.
 _CLOSE = 1e-14
 
@@ -98,7 +98,7 @@ def _entmax_row(x: Vector64, power: float) -> Vector64:
     """Return (n,) probabilities whose sum is 1 to rounding; power is α - 1."""
     low, high = 0.0, float(np.log(len(x)))
     s = 0.5 * high
-    p = x
+    p, before = x, np.inf
     for _ in range(_STEPS):
         # may reach 0 / 0 beyond the support: such entries are masked
         reach = 1 + power * x * np.exp(power * s)
@@ -109,8 +109,10 @@ def _entmax_row(x: Vector64, power: float) -> Vector64:
         if abs(excess) <= _CLOSE:
             break
         low, high = (s, high) if excess > 0 else (low, s)
-        step = excess * float(p.sum()) / float((p[inside] / reach[inside]).sum())
-        s = s + step if low <= s + step <= high else 0.5 * (low + high)
+        newton = s + excess * float(p.sum()) / float((p[inside] / reach[inside]).sum())
+        # Where the support changes, Newton steps alone can go back and forth for ever.
+        trusted = low <= newton <= high and 2 * abs(excess) < before
+        s, before = newton if trusted else 0.5 * (low + high), abs(excess)
     return p
 
 
