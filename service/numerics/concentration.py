@@ -121,7 +121,8 @@ def magnitudes(rows: Matrix64, measures: Measures) -> Metrics:
         ratio = x.sum(axis=1) / np.sqrt((x * x).sum(axis=1))
         found["hoyer"] = (np.sqrt(n) - ratio) / (np.sqrt(n) - 1)
         weights = (n - np.arange(1, n + 1) + 0.5) / n
-        found["gini"] = 1 - 2 * (np.sort(x, axis=1) @ weights) / x.sum(axis=1)
+        # no product of matrices: its last bit depends on how many rows there are
+        found["gini"] = 1 - 2 * (np.sort(x, axis=1) * weights).sum(axis=1) / x.sum(axis=1)
     near_zero = (x < measures.epsilon).mean(axis=1)
     found["near_zero_share"] = np.where(np.isnan(found["s_0"]), np.nan, near_zero)
     return found
@@ -203,10 +204,9 @@ def log_sum_exp_bounds(rows: Matrix64, log_sum_exp: Vector64, sizes: Vector64) -
     open_ = np.isfinite(rows)
     highest = rows.max(axis=1)
     lowest = np.where(open_, rows, np.inf).min(axis=1)
-    # A mean of differences, since a sum of logits near 1e308 overflows.
+    # Divided before it is summed: logits near 1e308 overflow otherwise.
+    mean = np.where(open_, rows / sizes[:, np.newaxis], 0.0).sum(axis=1)
     with np.errstate(over="ignore"):
-        offsets = np.where(open_, (rows - highest[:, np.newaxis]) / sizes[:, np.newaxis], 0.0)
-        mean = highest + offsets.sum(axis=1)
         width = highest - lowest
         hoeffding = mean + np.log(sizes) + width * width / 8
     return {
