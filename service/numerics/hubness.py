@@ -20,18 +20,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
 
-from service.errors import DimensionMismatch
-from service.numerics.dtypes import Bools, Ids64, Matrix32, Matrix64, Progress, Vector64
+from service.errors import DimensionMismatch, InvalidInput
+from service.numerics.dtypes import Bools, Ids64, Matrix32, Matrix64, Progress, Vector32, Vector64
 from service.numerics.vectors import unit_rows
 
 _BLOCK_NUMBERS = 2**21  # of one block of cosines: 16 MiB
 _DECIMALS = 12
 _TINY = 1e-12
 _HUB_FACTOR = 2
+_FEWEST = 2
+USUAL_NEIGHBOURS = 10
 
 
 class Metric(StrEnum):
@@ -58,6 +61,15 @@ class Neighbourhoods:
     nearest_last: Vector64
     mean: Vector64
     deviation: Vector64
+
+    def at(self, index: Any) -> Neighbourhoods:  # noqa: ANN401 - whatever numpy takes
+        """Return the surroundings of some points, in the shape that the index gives."""
+        return Neighbourhoods(
+            self.nearest_mean[index],
+            self.nearest_last[index],
+            self.mean[index],
+            self.deviation[index],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +122,7 @@ def occurrences(
         return counts
     for rows, cosines in _blocks(units):
         for metric in others:
-            scores = compare(cosines, around, metric=metric, rows=rows)
+            scores = compare(cosines, around.at((rows, np.newaxis)), around, metric=metric)
             _hide_self(scores, rows)
             counts[metric] += _best(scores, k).sum(axis=0)
         progress("hubness", len(units) + rows.stop, total)
@@ -155,9 +167,9 @@ def survey(
 
 
 def compare(
-    cosines: Matrix64, around: Neighbourhoods, *, metric: Metric, rows: slice = slice(None)
+    cosines: Matrix64, left: Neighbourhoods, right: Neighbourhoods, *, metric: Metric
 ) -> Matrix64:
-    """Return a block of cosines in another metric.
+    """Return cosines in another metric, entry by entry; larger is more alike.
 
     With c = cos(x, y): CSLS is 2c − r(x) − r(y), r the mean cosine to the k nearest. Mutual
     proximity is Φ((c − m(x))/s(x)) Φ((c − m(y))/s(y)), m and s being mean and deviation over all
@@ -165,29 +177,85 @@ def compare(
     exp(−d²/(t(x) t(y))), d² = 2 − 2c, t the distance to the k-th nearest.
 
     Args:
-        cosines: (b, n) float64, of some points with all.
-        around: of all n points.
+        cosines: float64, of any shape.
+        left: surroundings of the one point of each entry, in a shape that broadcasts.
+        right: surroundings of the other.
         metric: the similarity wanted.
-        rows: which points the b rows are.
-
-    Returns:
-        (b, n) float64, larger is more alike; a copy, unless the metric is the cosine.
     """
     if metric is Metric.CSLS:
-        mean = around.nearest_mean
-        return 2 * cosines - mean[rows, np.newaxis] - mean
+        return 2 * cosines - left.nearest_mean - right.nearest_mean
     if metric is Metric.MUTUAL_PROXIMITY:
-        mean, deviation = around.mean, np.maximum(around.deviation, _TINY)
-        scores: Matrix64 = ndtr((cosines - mean) / deviation)
-        scores *= ndtr((cosines - mean[rows, np.newaxis]) / deviation[rows, np.newaxis])
+        scores: Matrix64 = ndtr((cosines - left.mean) / np.maximum(left.deviation, _TINY))
+        scores *= ndtr((cosines - right.mean) / np.maximum(right.deviation, _TINY))
         return scores
     if metric is Metric.LOCAL_SCALING:
         # k copies of a point leave it no distance to scale by
-        scale = np.sqrt(np.maximum(2 - 2 * around.nearest_last, _TINY))
-        squares = np.maximum(2 - 2 * cosines, 0)
-        near: Matrix64 = np.exp(-squares / (scale[rows, np.newaxis] * scale))
+        mine, theirs = (
+            np.sqrt(np.maximum(2 - 2 * side.nearest_last, _TINY)) for side in (left, right)
+        )
+        near: Matrix64 = np.exp(-np.maximum(2 - 2 * cosines, 0) / (mine * theirs))
         return near
     return cosines
+
+
+def similarity_matrix(vectors: Matrix32, *, metric: Metric, k: int | None) -> Matrix32:
+    """Return the similarity of every row with every row, all rows being the neighbourhood.
+
+    Args:
+        vectors: (n, d) float32, n ≥ 2.
+        metric: which similarity.
+        k: neighbours that a metric looks at; None for 10, or all others where fewer.
+
+    Returns:
+        (n, n) float32, symmetric.
+
+    Raises:
+        InvalidInput: there is one vector, or one that is all zeros.
+        DimensionMismatch: k is not below n.
+    """
+    units, around = _look_around(vectors, metric=metric, k=k)
+    cosines = units @ units.T
+    scores = compare(cosines, around.at(np.s_[:, np.newaxis]), around, metric=metric)
+    return ((scores + scores.T) / 2).astype(np.float32)
+
+
+def pair_similarities(
+    vectors: Matrix32, first: Ids64, second: Ids64, *, metric: Metric, k: int | None
+) -> Vector32:
+    """Return the similarity of each pair of rows, all rows being the neighbourhood, (m,) float32.
+
+    Args:
+        vectors: (n, d) float32, n ≥ 2, each different text once.
+        first: rows, (m,) int64.
+        second: rows, (m,) int64.
+        metric: which similarity.
+        k: as for `similarity_matrix`.
+
+    Raises:
+        InvalidInput: there is one vector, or one that is all zeros.
+        DimensionMismatch: k is not below n.
+    """
+    units, around = _look_around(vectors, metric=metric, k=k)
+    cosines = np.einsum("md,md->m", units[first], units[second])
+    return compare(cosines, around.at(first), around.at(second), metric=metric).astype(np.float32)
+
+
+def _look_around(
+    vectors: Matrix32, *, metric: Metric, k: int | None
+) -> tuple[Matrix64, Neighbourhoods]:
+    if len(vectors) < _FEWEST:
+        raise InvalidInput(
+            f"{metric.value} looks at neighbours, and a single vector has none. Give at least 2 "
+            "that differ, or take the cosine."
+        )
+    units = unit_rows(vectors).astype(np.float64)
+    around, _ = survey(
+        units,
+        k=min(USUAL_NEIGHBOURS, len(units) - 1) if k is None else k,
+        progress=lambda *_: None,
+        total=len(units),
+    )
+    return units, around
 
 
 def _blocks(units: Matrix64) -> Iterator[tuple[slice, Matrix64]]:

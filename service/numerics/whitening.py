@@ -10,6 +10,7 @@ Ours adds shrinkage, a floor under the eigenvalues and a rule for the signs.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
@@ -145,9 +146,8 @@ def shrinkage_intensity(moments: Moments, shrinkage: Shrinkage) -> float:
     if shrinkage is Shrinkage.NONE:
         return 0.0
     samples, dimensions = moments.samples, moments.dimensions
-    covariance = moments.covariance
-    trace = float(np.trace(covariance))
-    square = float(np.vdot(covariance, covariance))
+    trace = float(np.trace(moments.scatter)) / samples
+    square = float(np.vdot(moments.scatter, moments.scatter)) / samples**2
     # how far C is from a multiple of the identity; at 0 shrinking would change nothing
     unevenness = square - trace**2 / dimensions
     if unevenness <= 0:
@@ -180,14 +180,14 @@ def find_axes(moments: Moments, *, beta: float, shrinkage: Shrinkage) -> Axes:
         rest = (1 - beta) * moments.mean
         second += np.outer(rest, rest)
     rising, directions = np.linalg.eigh(second)
-    eigenvalues = rising[::-1].copy()
-    directions = directions[:, ::-1]
-    peaks = directions[np.abs(directions).argmax(axis=0), np.arange(len(eigenvalues))]
+    eigenvalues, directions = rising[::-1].copy(), directions[:, ::-1]
+    highest, lowest = directions.max(axis=0), directions.min(axis=0)
+    directions *= np.where(highest >= -lowest, 1.0, -1.0)
     floor = EIGENVALUE_FLOOR * eigenvalues[0]
     return Axes(
         centre=beta * moments.mean,
         eigenvalues=np.maximum(eigenvalues, floor),
-        directions=directions * np.sign(peaks),
+        directions=directions,
         floored=int((eigenvalues < floor).sum()),
         intensity=intensity,
     )
@@ -238,34 +238,49 @@ def project(vectors: Matrix, kernel: Kernel) -> Matrix:
         InvalidInput: a result does not fit the precision; the input is near its limit.
     """
     found = np.empty((len(vectors), kernel.weights.shape[1]), dtype=kernel.weights.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, len(vectors), _BLOCK_ROWS):
-            block = slice(start, start + _BLOCK_ROWS)
-            np.matmul(vectors[block] - kernel.centre, kernel.weights, out=found[block])
-    if not np.isfinite(found).all():
-        row = int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
-        raise InvalidInput(
-            f"Vector {row} is so long that its image does not fit {found.dtype}. Scale it down."
-        )
+    for rows, images in _images(vectors, kernel):
+        _require_fit(images, rows)
+        found[rows] = images
     return found
 
 
-def whiten(vectors: Matrix32, kernel: Kernel) -> Matrix32:
-    """Return the rows of `project`, each brought to length 1.
+def whiten(vectors: Matrix, kernel: Kernel) -> Matrix32:
+    """Return the rows of `project`, each brought to length 1, (n, k) float32.
 
     Raises:
         InvalidInput: a row lies at the centre and has no direction, or does not fit.
     """
-    found = project(vectors, kernel)
-    lengths = np.sqrt(np.einsum("nd,nd->n", found, found))
-    if np.isfinite(lengths).all() and lengths.min() > _NARROW[0] ** 0.5:
-        found /= lengths[:, np.newaxis]
-        units: Matrix32 = found.astype(np.float32, copy=False)
-        return units
-    try:
-        return unit_rows(found)
-    except InvalidInput as error:
-        row = int(np.flatnonzero(~found.any(axis=1))[0])
-        raise InvalidInput(
-            f"Vector {row} is all zeros after the transform, so it has no direction."
-        ) from error
+    found = np.empty((len(vectors), kernel.weights.shape[1]), dtype=np.float32)
+    for rows, images in _images(vectors, kernel):
+        with np.errstate(over="ignore"):
+            lengths = np.sqrt(np.einsum("nd,nd->n", images, images))
+        if lengths.min() > _NARROW[0] ** 0.5 and lengths.max() < np.inf:
+            np.divide(images, lengths[:, np.newaxis], out=found[rows], casting="same_kind")
+            continue
+        _require_fit(images, rows)
+        empty = np.flatnonzero(~images.any(axis=1))
+        if len(empty):
+            raise InvalidInput(
+                f"Vector {rows.start + empty[0]} is all zeros after the transform, so it has no "
+                "direction."
+            )
+        found[rows] = unit_rows(images)
+    return found
+
+
+def _images(vectors: Matrix, kernel: Kernel) -> Iterator[tuple[slice, Matrix]]:
+    """Yield the images of some rows at a time, few enough for the cache."""
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        with np.errstate(over="ignore", invalid="ignore"):
+            images = (vectors[rows] - kernel.centre) @ kernel.weights
+        yield rows, images
+
+
+def _require_fit(images: Matrix, rows: slice) -> None:
+    if np.isfinite(images).all():
+        return
+    row = rows.start + int(np.flatnonzero(~np.isfinite(images).all(axis=1))[0])
+    raise InvalidInput(
+        f"Vector {row} is so long that its image does not fit {images.dtype}. Scale it down."
+    )

@@ -15,6 +15,7 @@ from service.embedding.transforms import Transforms
 from service.errors import DimensionMismatch, Fault
 from service.numerics.dtypes import Ids64, Matrix32, Progress
 from service.numerics.hubness import (
+    USUAL_NEIGHBOURS,
     Hubness,
     Metric,
     centre_cosines,
@@ -36,7 +37,6 @@ from service.numerics.whitening import (
 from service.runtime.engine import Engine
 
 RAW, CENTERING, WHITENING = "raw", "centering", "whitening"
-_USUAL_NEIGHBOURS = 10
 _MOST_HUBS = 20
 _FEWEST = 3
 
@@ -208,7 +208,7 @@ def _neighbours(k: int | None, count: int) -> int:
             f"{k} neighbours were asked for and each of {count} vectors has {count - 1} others.",
             faults=(Fault("/k", f"must be below {count}"),),
         )
-    return k or min(_USUAL_NEIGHBOURS, count - 1)
+    return k or min(USUAL_NEIGHBOURS, count - 1)
 
 
 def _whiten_by_itself(vectors: Matrix32) -> Matrix32:

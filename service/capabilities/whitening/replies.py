@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
+
+import numpy as np
 
 from service.capabilities.whitening.geometry import Geometry, Occurrences
 from service.capabilities.whitening.numerics import Tuned
 from service.embedding.transform import Origin, Transform
+from service.numerics.dtypes import Matrix32
+from service.numerics.whitening import Axes
 
 _CHUNK_BYTES = 2**18
 
@@ -41,6 +46,12 @@ def describe_transform(transform: Transform) -> dict[str, object]:
         "pooling": None if origin is None else origin.pooling,
         "sha256": version.sha256,
     }
+
+
+def describe_in_detail(transform: Transform, axes: Axes) -> dict[str, object]:
+    """Return the card of one version with its eigenvalues."""
+    spectrum = asdict(transform.spectrum) | {"eigenvalues": axes.eigenvalues}
+    return describe_transform(transform) | {"spectrum": spectrum}
 
 
 def describe_tuning(tuned: Tuned) -> dict[str, object]:
@@ -81,6 +92,19 @@ def _hubness(found: Occurrences) -> dict[str, object]:
         for index, count in zip(found.hubs, found.hub_counts, strict=True)
     ]
     return asdict(found.hubness) | {"hubs": hubs}
+
+
+def npy_pieces(matrix: Matrix32) -> list[memoryview]:
+    """Return a matrix as a `.npy` file, its numbers where they lie: none is copied."""
+    whole = np.ascontiguousarray(matrix, dtype="<f4")
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(whole))
+    return [memoryview(header.getvalue()), whole.data.cast("B")]
+
+
+def lengths(pieces: Sequence[memoryview]) -> dict[str, str]:
+    """Return the header that says how long a file in pieces is."""
+    return {"Content-Length": str(sum(piece.nbytes for piece in pieces))}
 
 
 async def stream_pieces(pieces: Sequence[memoryview]) -> AsyncIterator[memoryview]:

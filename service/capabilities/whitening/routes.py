@@ -12,9 +12,12 @@ from service.capabilities.whitening.pictures import occurrences_picture, spectru
 from service.capabilities.whitening.pipeline import GridWanted, WhiteningPipeline
 from service.capabilities.whitening.replies import (
     describe_geometry,
+    describe_in_detail,
     describe_origin,
     describe_transform,
     describe_tuning,
+    lengths,
+    npy_pieces,
     stream_pieces,
 )
 from service.capabilities.whitening.schemas import (
@@ -42,7 +45,7 @@ from service.web.openapi import model_problems, problems
 from service.web.pictures import PICTURES, picture
 from service.web.routing import ServiceRoute
 from service.web.streaming import reply_with_progress
-from service.web.wire import encode_rows, json_reply, json_response, npy_response, wants_npy
+from service.web.wire import encode_rows, json_reply, json_response, wants_npy
 
 router = APIRouter(route_class=ServiceRoute)
 Pipeline = Annotated[WhiteningPipeline, Depends(provide(WhiteningPipeline))]
@@ -126,7 +129,7 @@ async def get_transform(
     wanted = preferred(request, (JSON, *PICTURES))
     if wanted != JSON:
         return await picture(lent.engine, wanted, spectrum_picture(transform, axes))
-    return json_response(describe_transform(transform) | {"eigenvalues": axes.eigenvalues})
+    return json_response(describe_in_detail(transform, axes))
 
 
 @router.delete(_ONE, summary="Delete a transform", status_code=204, responses=problems(*_STORED))
@@ -198,7 +201,8 @@ async def apply_transform(
     if applied.embedded is not None:
         call.stages.update(applied.embedded.stages)
     if wants_npy(request):
-        return await lent.engine.compute(npy_response, applied.vectors)
+        pieces = npy_pieces(applied.vectors)
+        return StreamingResponse(stream_pieces(pieces), media_type=NPY, headers=lengths(pieces))
     reply = {
         "vectors": encode_rows(applied.vectors, body.encoding_format),
         "transform": applied.transform.id,
@@ -266,7 +270,7 @@ async def export_transform(transform_id: str, call: CurrentCall, pipeline: Pipel
     """
     transform, pieces = await pipeline.export(transform_id, deadline=call.deadline)
     headers = {
-        "Content-Length": str(sum(map(len, pieces))),
+        **lengths(pieces),
         "Content-Disposition": f'attachment; filename="{transform.id}.onnx"',
         "ETag": f'"{transform.version.sha256}"',
     }
@@ -328,7 +332,6 @@ def _pairs(body: TuneRequest) -> TextPairs | RowPairs:
 
 async def _created(pipeline: WhiteningPipeline, transform: Transform) -> Response:
     axes = await pipeline.transforms.axes(transform)
-    body = describe_transform(transform) | {"eigenvalues": axes.eigenvalues}
-    response = json_response(body, 201)
+    response = json_response(describe_in_detail(transform, axes), 201)
     response.headers["Location"] = f"{_TRANSFORMS}/{transform.id}"
     return response

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from service.web.wire import EncodingFormat, GivenVectors, Seed, WireModel, whole
 
@@ -77,7 +77,14 @@ class FitRequest(Source):
                     "texts": ["A cat sleeps.", "A dog barks.", "Rain falls."],
                     "dimensions": 128,
                     "gamma": 0.25,
-                }
+                },
+                {
+                    "name": "points",
+                    "vectors": [[2.0, 0.1], [-1.0, 0.0], [0.5, -0.2], [1.0, 0.3]],
+                    "beta": 1,
+                    "gamma": 1,
+                    "shrinkage": "none",
+                },
             ],
         }
     )
@@ -100,9 +107,29 @@ class FitRequest(Source):
 class UpdateRequest(Source):
     """Merge more texts or vectors into the statistics of a transform."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            **_EITHER,
+            "examples": [
+                {"texts": ["The sun shines.", "It snows."]},
+                {"texts": ["The river is high."], "model": "all-MiniLM-L6-v2"},
+            ],
+        }
+    )
+
 
 class ApplyRequest(Source):
     """Transform texts or vectors."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            **_EITHER,
+            "examples": [
+                {"texts": ["A cat sleeps.", "A dog barks."]},
+                {"texts": ["A cat sleeps."], "dimensions": 64, "encoding_format": "base64"},
+            ],
+        }
+    )
 
     dimensions: Count | None = Field(
         None, description="Keep the first so many, at most the transform's own."
@@ -141,20 +168,33 @@ class Grid(WireModel):
     )
 
 
+_PAIRS: list[JsonValue] = [
+    {"a": "A man plays.", "b": "A person plays.", "score": 4.6},
+    {"a": "A man plays.", "b": "It rains.", "score": 0.2},
+    {"a": "It rains.", "b": "It pours.", "score": 4.1},
+    {"a": "A cat sleeps.", "b": "A kitten naps.", "score": 4.4},
+    {"a": "A cat sleeps.", "b": "Shares fell.", "score": 0.0},
+    {"a": "Shares fell.", "b": "The market dropped.", "score": 4.0},
+    {"a": "The market dropped.", "b": "A kitten naps.", "score": 0.1},
+    {"a": "She reads a book.", "b": "She reads.", "score": 3.9},
+    {"a": "She reads a book.", "b": "He reads a paper.", "score": 2.5},
+    {"a": "She reads.", "b": "It pours.", "score": 0.3},
+]
+
+
 class TuneRequest(WireModel):
     """Choose β, γ and dimensions on labelled pairs."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
+                {"pairs": _PAIRS},
                 {
-                    "pairs": [
-                        {"a": "A man plays.", "b": "A person plays.", "score": 4.5},
-                        {"a": "A man plays.", "b": "It rains.", "score": 0.2},
-                    ]
-                    * (FEWEST_PAIRS // 2),
+                    "pairs": _PAIRS,
                     "grid": {"beta": [0, 1], "gamma": [0, 0.5], "dimensions": [128]},
-                }
+                    "folds": 2,
+                    "seed": 7,
+                },
             ]
         }
     )
@@ -182,6 +222,20 @@ class TuneRequest(WireModel):
 
 class GeometryRequest(Source):
     """Ask how vectors lie in their space."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            **_EITHER,
+            "examples": [
+                {"texts": ["A cat sleeps.", "A dog barks.", "Rain falls.", "It snows."], "k": 2},
+                {
+                    "vectors": [[1.0, 0.1], [0.9, -0.2], [0.8, 0.3], [-0.1, 1.0]],
+                    "reductions": ["whitening", "csls"],
+                    "seed": 7,
+                },
+            ],
+        }
+    )
 
     pooling: PoolingName | None = Field(None, description="As for fitting.")
     transform: ModelName | None = Field(
@@ -229,10 +283,16 @@ class TransformCard(BaseModel):
     sha256: str = Field(description="Digest over everything that is stored.")
 
 
+class SpectrumDetail(SpectrumReply):
+    """Sum up a spectrum, and give it."""
+
+    eigenvalues: list[float] = Field(description="Variance on each axis, falling.")
+
+
 class TransformDetail(TransformCard):
     """Describe one version, its eigenvalues included."""
 
-    eigenvalues: list[float] = Field(description="Variance on each axis, falling.")
+    spectrum: SpectrumDetail
 
 
 class TransformList(BaseModel):
