@@ -28,6 +28,7 @@ $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/run.stamp
 
 run: $(VENV)/run.stamp ## Set up, build the models, start on HOST:PORT.
 	@$(BIN)/isotrope models build $(MODELS)
+	@$(BIN)/isotrope kernels
 	@exec $(BIN)/isotrope serve --host $(HOST) --port $(PORT)
 
 setup: $(VENV)/dev.stamp ## Set up for development.
@@ -37,6 +38,7 @@ models: $(VENV)/run.stamp ## Build the shipped models.
 
 test: $(VENV)/dev.stamp ## Set up and run all tests, with a real Redis and the real models.
 	$(BIN)/isotrope models build $(TEST_MODELS)
+	$(BIN)/isotrope kernels
 	$(BIN)/python -m pytest $(PYTEST)
 
 lint: $(VENV)/dev.stamp ## Check format, style, direction of imports, dependencies.

@@ -20,7 +20,7 @@ from service.settings import Settings
 from service.stores.opening import open_cache
 from service.web import discovery, health
 from service.web.auth import make_guard, read_api_keys
-from service.web.call import CallMiddleware
+from service.web.call import CallMiddleware, Patience
 from service.web.capability import Knock, Lent, Resources
 from service.web.docs import mount_docs
 from service.web.openapi import build_document, operation_id
@@ -95,7 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         CallMiddleware,
         metrics=metrics,
-        deadline_ms=settings.request_deadline_ms,
+        patience=Patience(settings.request_deadline_ms / 1000, settings.work_deadline_ms / 1000),
         max_body_bytes=settings.max_body_bytes,
         access_log=settings.access_log,
         guard=make_guard(keys),

@@ -9,6 +9,7 @@ ServiceError                     code, status, title, retryable
 ├ Conflict 409
 ├ PayloadTooLarge 413            TooManyItems · BodyTooLarge
 ├ UnsupportedMediaType 415
+├ ClientLeft 499
 ├ Overloaded 429
 ├ Internal 500                   InvalidModelOutput
 ├ Unavailable 503                ModelNotReady · ProviderMissing · ArtefactDamaged · Draining
@@ -175,6 +176,14 @@ class UnsupportedMediaType(ServiceError):
     code = "unsupported_media_type"
     status = 415
     title = "The content type is not supported"
+
+
+class ClientLeft(ServiceError):
+    """Nobody waits for the work any more; never sent, since nobody is there to read it."""
+
+    code = "client_left"
+    status = 499
+    title = "The client closed the connection"
 
 
 class Overloaded(ServiceError):

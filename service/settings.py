@@ -95,13 +95,21 @@ class Settings(BaseSettings):
         30_000,
         description="Longest time one request may take; `X-Request-Timeout-Ms` can only shorten it. Beyond it the answer is 504.",
     )
+    work_deadline_ms: PositiveInt = Field(
+        600_000,
+        description="The same for operations that report progress, streamed or not: fits, builds, summaries. Too short and large ones never finish.",
+    )
+    max_waiting_jobs: PositiveInt = Field(
+        256,
+        description="Pieces of arithmetic that may wait for a compute thread; beyond it the answer is 429.",
+    )
     max_body_bytes: PositiveInt = Field(
-        8 * 2**20,
-        description="Largest request body; beyond it the answer is 413 before the body is read.",
+        96 * 2**20,
+        description="Largest request body; beyond it the answer is 413 before the body is read. Each request in flight may hold this much.",
     )
 
     cache_memory_bytes: int = Field(
-        8 * 2**20,
+        64 * 2**20,
         ge=0,
         description="Bytes of embeddings kept in the process, about 2 kB a text; 0 turns this tier off. Redis is the large tier.",
     )

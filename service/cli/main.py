@@ -53,6 +53,23 @@ def serve(
 
 
 @app.command()
+def kernels() -> None:
+    """Compile the numeric kernels ahead, so that neither start nor request waits for a compiler.
+
+    They are kept beside the source, or in NUMBA_CACHE_DIR; the second time costs a moment.
+    """
+    from importlib import import_module
+    from time import perf_counter
+
+    from service.registry import CAPABILITIES
+
+    for name in dict.fromkeys(name for room in CAPABILITIES for name in room.kernels):
+        started = perf_counter()
+        import_module(name)
+        typer.echo(f"{name}: {perf_counter() - started:.1f} s")
+
+
+@app.command()
 def openapi(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; absent prints it.")

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import TypeVar
 
 import structlog
 
-from service.errors import DeadlineExceeded, Internal
+from service.errors import DeadlineExceeded, Internal, Overloaded
 from service.metrics import Metrics
 from service.runtime.batcher import Batcher, Lane, pad
 from service.runtime.heap import release_freed_memory
@@ -82,6 +83,7 @@ class Engine:
         self._encoders: dict[str, Encoder] = {}
         self._loading: dict[str, asyncio.Task[Encoder]] = {}
         self._pool = ThreadPoolExecutor(self.executors, thread_name_prefix="compute")
+        self._room = BoundedSemaphore(self.executors + settings.max_waiting_jobs)
         self.batcher = Batcher(
             executors=self.executors,
             max_batch_tokens=settings.max_batch_tokens,
@@ -91,8 +93,21 @@ class Engine:
         )
 
     async def compute(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run heavy, pure work in the bounded pool, so that the event loop never computes."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+        """Run heavy, pure work in the bounded pool, so that the event loop never computes.
+
+        Raises:
+            Overloaded: as many pieces of work wait already as may.
+        """
+        if not self._room.acquire(blocking=False):
+            raise Overloaded(
+                f"{self._settings.max_waiting_jobs} pieces of work wait for a thread already. "
+                "Send fewer at one time.",
+                retry_after_seconds=1,
+            )
+        job = self._pool.submit(work, *arguments)
+        # When the work ends, not when its waiter leaves: a thread that computes is not free.
+        job.add_done_callback(lambda _: self._room.release())
+        return await asyncio.wrap_future(job)
 
     def loaded(self) -> dict[str, Encoder]:
         """Return the loaded encoders by id."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Annotated
 
 import structlog
@@ -13,7 +16,7 @@ from fastapi import Depends, Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import BodyTooLarge, Internal, InvalidInput, ServiceError
+from service.errors import BodyTooLarge, DeadlineExceeded, Internal, InvalidInput, ServiceError
 from service.metrics import Metrics
 from service.web.problems import problem_response
 
@@ -21,9 +24,28 @@ SCOPE_KEY = "isotrope.call"
 CLIENT_LEFT = 499  # nginx's number for it; never sent, since nobody is there to read it
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _IDS = random.Random()  # noqa: S311 - an id is no secret, and the system's source costs a call
+# What gives up at the deadline by itself says better what was late.
+_GRACE_SECONDS = 0.1
 _TIMEOUT = re.compile(r"[1-9][0-9]{0,8}")
 
 logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Say how long requests may take.
+
+    Attributes:
+        seconds: of an ordinary request.
+        long_seconds: of one that reports its progress.
+    """
+
+    seconds: float
+    long_seconds: float
+
+    def shortened(self, asked: float) -> Patience:
+        """Return at most `asked` seconds of both."""
+        return Patience(min(self.seconds, asked), min(self.long_seconds, asked))
 
 
 class Call:
@@ -37,15 +59,57 @@ class Call:
         headers: more headers for the answer.
     """
 
-    __slots__ = ("deadline", "headers", "request_id", "stages", "started", "status")
+    __slots__ = (
+        *("deadline", "headers", "request_id", "stages", "started", "status"),
+        *("_alarm", "_patience"),
+    )
 
-    def __init__(self, request_id: str, started: float, deadline: float) -> None:
+    def __init__(self, request_id: str, started: float, patience: Patience) -> None:
         self.request_id = request_id
         self.started = started
-        self.deadline = deadline
+        self.deadline = started + patience.seconds
         self.stages: dict[str, float] = {}
         self.headers: dict[str, str] = {}
         self.status = CLIENT_LEFT
+        self._patience = patience
+        self._alarm: asyncio.Timeout | None = None
+
+    def shorten(self, seconds: float) -> None:
+        """Take the client's own deadline; it can only shorten the service's."""
+        self._patience = self._patience.shortened(seconds)
+        self.deadline = self.started + self._patience.seconds
+
+    def allow_long_work(self) -> None:
+        """Give the request the time of work that reports its progress."""
+        self.deadline = self.started + self._patience.long_seconds
+        if self._alarm is not None:
+            self._alarm.reschedule(self._alarm_time())
+
+    @asynccontextmanager
+    async def hold_to_deadline(self) -> AsyncIterator[None]:
+        """Give the work inside up a moment after the deadline, where it did not do so itself.
+
+        Raises:
+            DeadlineExceeded: it was still at work.
+        """
+        try:
+            async with asyncio.timeout_at(self._alarm_time()) as self._alarm:
+                yield
+        except TimeoutError:
+            raise late() from None
+
+    def _alarm_time(self) -> float:
+        # The loop's clock may lag behind the monotonic one, so only differences are carried over.
+        remaining = self.deadline - time.monotonic()
+        return asyncio.get_running_loop().time() + remaining + _GRACE_SECONDS
+
+
+def late() -> DeadlineExceeded:
+    """Return the error of a deadline that passed."""
+    return DeadlineExceeded(
+        "The deadline passed before the work was done. Allow more time with X-Request-Timeout-Ms, "
+        "or send less in one request."
+    )
 
 
 async def current_call(request: Request) -> Call:
@@ -63,7 +127,7 @@ class CallMiddleware:
     Args:
         app: the application.
         metrics: instruments to write to.
-        deadline_ms: longest time a request may take.
+        patience: longest time that requests may take.
         max_body_bytes: longest body that is read.
         access_log: whether to write the line.
         guard: refuses a request by its headers, API keys for instance.
@@ -76,14 +140,14 @@ class CallMiddleware:
         app: ASGIApp,
         *,
         metrics: Metrics,
-        deadline_ms: int,
+        patience: Patience,
         max_body_bytes: int,
         access_log: bool,
         guard: Callable[[Scope, Headers], None],
     ) -> None:
         self._app = app
         self._metrics = metrics
-        self._deadline_seconds = deadline_ms / 1000
+        self._patience = patience
         self._max_body_bytes = max_body_bytes
         self._access_log = access_log
         self._guard = guard
@@ -95,7 +159,7 @@ class CallMiddleware:
             return
         headers = Headers(scope=scope)
         started = time.monotonic()
-        call = Call(_request_id(headers), started, started + self._deadline_seconds)
+        call = Call(_request_id(headers), started, self._patience)
         scope[SCOPE_KEY] = call
 
         async def send_with_headers(message: Message) -> None:
@@ -130,7 +194,7 @@ class CallMiddleware:
             self._require_short(headers.get("content-length", ""))
             asked = headers.get("x-request-timeout-ms")
             if asked is not None:
-                call.deadline = call.started + min(self._deadline_seconds, _milliseconds(asked))
+                call.shorten(_milliseconds(asked))
         except ServiceError as error:
             return error
         return None

@@ -50,6 +50,7 @@ class Capability:
         router: its routes.
         settings: class of its own settings.
         open: opens it on the shared floor; yields the pipeline that its routes use.
+        kernels: modules whose import compiles kernels; `isotrope kernels` does it ahead.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Capability:
     router: APIRouter
     settings: type[BaseSettings]
     open: Callable[[Lent, Any], AbstractAsyncContextManager[object]]
+    kernels: tuple[str, ...] = ()
 
 
 Resources = Mapping[type, object]

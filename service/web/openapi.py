@@ -10,7 +10,9 @@ from fastapi.routing import APIRoute
 
 from service import __version__
 from service.web.auth import OPEN_PATHS
+from service.web.negotiation import NPY
 from service.web.problems import MEDIA_TYPE, Problem
+from service.web.routing import ServiceRoute
 
 _PROBLEM_REF = {"$ref": "#/components/schemas/Problem"}
 _TITLES = {
@@ -111,12 +113,29 @@ def build_document(app: FastAPI) -> dict[str, Any]:
     document["security"] = [{}, {"apiKey": []}]
     document["components"]["parameters"] = _READ_HEADERS
     document["components"]["headers"] = _SENT_HEADERS
+    _add_matrix_bodies(app, document)
     for path, operations in document["paths"].items():
         for operation in operations.values():
             _mend_errors(operation, guarded=path not in OPEN_PATHS)
             _add_headers(operation)
     app.openapi_schema = document
     return document
+
+
+def _add_matrix_bodies(app: FastAPI, document: dict[str, Any]) -> None:
+    """Document the second form of a body: one `.npy` array, the other fields in the query."""
+    for route in app.routes:
+        if not isinstance(route, ServiceRoute) or route.matrix_field is None:
+            continue
+        content = document["paths"][route.path_format]["post"]["requestBody"]["content"]
+        content[NPY] = {
+            "schema": {
+                "type": "string",
+                "format": "binary",
+                "description": f"`{route.matrix_field}` as one .npy array; every other field of "
+                "the JSON body is a query parameter, written as in JSON.",
+            }
+        }
 
 
 def _mend_errors(operation: dict[str, Any], *, guarded: bool) -> None:

@@ -15,9 +15,10 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 from service.numerics.dtypes import Matrix32
+from service.numerics.seeds import MOST_SEED, draw_seed
 from service.runtime.engine import Engine
+from service.web.negotiation import JSON, NPY, preferred
 
-NPY = "application/x-npy"
 EncodingFormat = Literal["float", "base64"]
 _DIMENSIONS = 2
 _NUMBERS = {int, float}  # by exact type: True is an int to isinstance
@@ -37,7 +38,9 @@ def whole(value: object) -> object:
 
 
 def _read_vectors(value: object) -> Matrix32:
-    """Return (n, d) float32 from nested lists or from a base64 object; n, d ≥ 1."""
+    """Return (n, d) float32 from nested lists, a base64 object or a `.npy` body; n, d ≥ 1."""
+    if isinstance(value, np.ndarray):
+        return _from_array(value)
     if isinstance(value, Mapping):
         return _from_base64(value)
     if not isinstance(value, list) or not value:
@@ -79,6 +82,41 @@ def _from_base64(value: Mapping[str, Any]) -> Matrix32:
     if len(raw) != expected:
         raise ValueError(f"data holds {len(raw)} bytes and shape {shape} needs {expected}")
     return _finite(np.frombuffer(raw, dtype="<f4").reshape(shape))
+
+
+def _from_array(value: np.ndarray[Any, Any]) -> Matrix32:
+    if value.ndim != _DIMENSIONS or not value.size:
+        raise ValueError(f"the array has shape {value.shape}; it must be (n, d), both at least 1")
+    with np.errstate(over="ignore"):
+        return _finite(np.ascontiguousarray(value, dtype=np.float32))
+
+
+def parse_npy(content: bytes) -> np.ndarray[Any, Any]:
+    """Return the array of a `.npy` file, over the very bytes that came in.
+
+    Args:
+        content: the file; floats of 2, 4 or 8 bytes, little-endian, in C order.
+
+    Raises:
+        ValueError: it is no such file, or holds more or fewer bytes than its header says.
+    """
+    stream = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            shape, in_fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
+        else:
+            shape, in_fortran_order, dtype = np.lib.format.read_array_header_2_0(stream)
+    except (ValueError, EOFError, SyntaxError, TypeError) as error:
+        raise ValueError(f"The body is no .npy file: {str(error)[:120]}") from error
+    if dtype.kind != "f" or dtype.byteorder == ">":
+        raise ValueError(f"The array has dtype {dtype}; little-endian float32 or float64 is read.")
+    if in_fortran_order:
+        raise ValueError("The array is in Fortran order; save numpy.ascontiguousarray(array).")
+    expected = stream.tell() + math.prod(shape) * dtype.itemsize
+    if len(content) != expected:
+        raise ValueError(f"The file has {len(content)} bytes and shape {shape} needs {expected}.")
+    return np.frombuffer(content, dtype=dtype, offset=stream.tell()).reshape(shape)
 
 
 def _finite(vectors: Matrix32) -> Matrix32:
@@ -136,9 +174,33 @@ GivenVectors = Annotated[
 ]
 
 
+_SEED_SCHEMA = {
+    "description": "Seed of everything random; without it one is drawn. The answer repeats it.",
+    "type": "integer",
+    "minimum": 0,
+    "maximum": MOST_SEED,
+}
+
+
+def _read_seed(value: object) -> int:
+    number = whole(value)
+    if type(number) is not int or not 0 <= number <= MOST_SEED:
+        raise ValueError(f"must be a whole number from 0 to {MOST_SEED}")
+    return number
+
+
+# A request without a seed gets one of its own: two such differ, and both can be repeated.
+Seed = Annotated[
+    int,
+    PlainValidator(_read_seed),
+    WithJsonSchema(_SEED_SCHEMA),
+    Field(default_factory=draw_seed),
+]
+
+
 def wants_npy(request: Request) -> bool:
-    """Return whether the request accepts `.npy` before anything else that is offered."""
-    return request.headers.get("accept", "").partition(";")[0].strip().lower() == NPY
+    """Return whether the request would rather have `.npy` than JSON."""
+    return preferred(request, (JSON, NPY)) == NPY
 
 
 def npy_response(matrix: Matrix32) -> Response:
@@ -153,7 +215,7 @@ def json_response(body: Mapping[str, object], status: int = 200) -> Response:
     return Response(
         orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY),
         status_code=status,
-        media_type="application/json",
+        media_type=JSON,
     )
 
 

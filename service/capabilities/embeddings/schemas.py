@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -165,6 +165,8 @@ Pairs = Annotated[
 
 class SimilarityRequest(WireModel):
     """Ask how alike texts or vectors are; exactly one of pairs, texts and vectors."""
+
+    matrix_field: ClassVar[str] = "vectors"
 
     model_config = ConfigDict(
         json_schema_extra={
