@@ -1,0 +1,392 @@
+"""Filter a lattice backward and draw from it forward, with plain numbers instead of logarithms.
+
+For a text of n bytes and arcs (s, e, w), piece w being the bytes s to e, with weight W[w] = exp(α l[w]):
+
+    B[n] = 1,   B[s] = Σ W[w] B[e] over the arcs that begin at s,   Z = B[0]
+
+B[s] is the mass of all ways to finish from s, so the arc (s, e, w) is drawn with probability
+W[w] B[e] / B[s], and a path with exactly exp(α Σ l) / Z. Every term is positive: the relative error
+is about n 2⁻⁵² however small Z is. So that B stays in range it is kept as B 2^E; a change of E
+moves the last `longest` positions by a power of two, which is exact.
+
+A text is a row of segments that no piece crosses; a segment may be fixed to one id.
+
+Source: forward filtering, backward sampling (Scott 2002), turned round so that one trie serves both
+passes and pieces come out in reading order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from service.numerics.dtypes import Bytes8, Ids32, Ids64, Vector64
+from service.numerics.kernels import kernel
+from service.numerics.lattice.normaliser import char_width
+from service.numerics.lattice.philox import philox, unit
+
+# Places of `rules`, an int64 array that describes the vocabulary to the kernels.
+UNKNOWN, BY_CHARS, LONGEST = range(3)
+OK, UNCOVERED, OUT_OF_RANGE = range(3)
+
+_LOW, _HIGH = 1e-100, 1e100  # outside of these the exponent is changed
+_LOWEST, _HIGHEST = 1e-250, 1e250  # outside of these precision would be lost
+LARGEST_LOG_WEIGHT = 115.0  # exp of it times the lowest B is still a normal number
+_LN2 = math.log(2.0)
+
+
+@kernel()
+def _rescale(mass: Vector64, exponents: Ids64, first: int, last: int) -> bool:
+    """Bring `mass[first]` near 1 together with what arcs from before it may reach.
+
+    Returns:
+        Whether all of them stay in the range of full precision.
+    """
+    _, power = math.frexp(mass[first])
+    factor = math.ldexp(1.0, -power)
+    for place in range(first, last + 1):
+        moved = mass[place] * factor
+        if moved != 0.0 and (moved < _LOWEST or moved > _HIGHEST):
+            return False
+        mass[place] = moved
+        exponents[place] += power
+    return True
+
+
+@kernel()
+def filter_text(
+    data: Bytes8,
+    bounds: Ids64,
+    fixed: Ids32,
+    first: int,
+    last: int,
+    units: Ids32,
+    values: Ids32,
+    weights: Vector64,
+    rules: Ids64,
+    mass: Vector64,
+    exponents: Ids64,
+) -> int:
+    """Fill B and E for the segments `first` to `last` of one text; places count from its start.
+
+    Returns:
+        OK, UNCOVERED where no path exists, OUT_OF_RANGE where only logarithms keep precision.
+    """
+    origin = bounds[first]
+    end = bounds[last] - origin
+    mass[end] = 1.0
+    exponents[end] = 0
+    for segment in range(last - 1, first - 1, -1):
+        start, stop = bounds[segment] - origin, bounds[segment + 1] - origin
+        if fixed[segment] >= 0:
+            mass[start:stop] = 0.0
+            exponents[start:stop] = exponents[stop]
+            mass[start] = mass[stop]
+            continue
+        for place in range(stop - 1, start - 1, -1):
+            exponents[place] = exponents[place + 1]
+            total = _gather(data, origin, place, stop, units, values, weights, rules, mass)
+            mass[place] = total
+            if total != 0.0 and (total < _LOW or total > _HIGH):
+                reach = min(place + rules[LONGEST], end)
+                if not _rescale(mass, exponents, place, reach):
+                    return OUT_OF_RANGE
+    return OK if mass[0] > 0.0 else UNCOVERED
+
+
+@kernel()
+def _gather(
+    data: Bytes8,
+    origin: int,
+    place: int,
+    stop: int,
+    units: Ids32,
+    values: Ids32,
+    weights: Vector64,
+    rules: Ids64,
+    mass: Vector64,
+) -> float:
+    """Return Σ W B over the arcs that begin at a place."""
+    lead = data[origin + place]
+    if rules[BY_CHARS] and lead & 0xC0 == 0x80:
+        return 0.0  # inside a character
+    total = 0.0
+    node = 0
+    width = char_width(lead)
+    alone = False
+    for here in range(place, stop):
+        child = units[2 * node] ^ data[origin + here]
+        if units[2 * child + 1] != node:
+            break
+        node = child
+        piece = values[node]
+        if piece >= 0:
+            total += weights[piece] * mass[here + 1]
+            if here + 1 - place == width:
+                alone = True
+    if rules[BY_CHARS] and not alone:
+        total += weights[len(weights) - 1] * mass[min(place + width, stop)]
+    return total
+
+
+@kernel()
+def log_mass(mass: Vector64, exponents: Ids64) -> float:
+    """Return log Z."""
+    return float(math.log(mass[0]) + exponents[0] * _LN2)
+
+
+@kernel()
+def draw_arc(
+    data: Bytes8,
+    origin: int,
+    place: int,
+    stop: int,
+    units: Ids32,
+    values: Ids32,
+    weights: Vector64,
+    rules: Ids64,
+    mass: Vector64,
+    exponents: Ids64,
+    chance: float,
+) -> tuple[int, int]:
+    """Return the piece and the end of one arc; the piece is -1 for an unknown character.
+
+    `chance` is uniform on [0, 1). Where rounding leaves a rest, the last arc seen is taken.
+    """
+    goal = chance * mass[place]
+    level = exponents[place]
+    width = char_width(data[origin + place])
+    node = 0
+    chosen, chosen_end = -1, min(place + width, stop)
+    alone = False
+    for here in range(place, stop):
+        child = units[2 * node] ^ data[origin + here]
+        if units[2 * child + 1] != node:
+            break
+        node = child
+        piece = values[node]
+        if piece >= 0:
+            part = weights[piece] * mass[here + 1]
+            if part > 0.0:
+                if exponents[here + 1] != level:
+                    part = math.ldexp(part, exponents[here + 1] - level)
+                chosen, chosen_end = piece, here + 1
+                goal -= part
+                if goal < 0.0:
+                    return chosen, chosen_end
+            if here + 1 - place == width:
+                alone = True
+    if rules[BY_CHARS] and not alone:
+        return -1, min(place + width, stop)
+    return chosen, chosen_end
+
+
+@kernel()
+def emit(
+    piece: int,
+    start: int,
+    end: int,
+    data: Bytes8,
+    origin: int,
+    rules: Ids64,
+    byte_ids: Ids32,
+    ids: Ids32,
+    ends: Ids32,
+    size: int,
+    after_unknown: bool,
+) -> int:
+    """Write one arc as it is printed: an unknown character as bytes, or fused with the one before.
+
+    Returns:
+        The number of ids written so far.
+    """
+    if piece >= 0:
+        ids[size] = piece
+        ends[size] = end
+        return size + 1
+    if len(byte_ids) > 0:
+        for place in range(start, end):
+            ids[size] = byte_ids[data[origin + place]]
+            ends[size] = place + 1
+            size += 1
+        return size
+    if after_unknown:
+        ends[size - 1] = end
+        return size
+    ids[size] = rules[UNKNOWN]
+    ends[size] = end
+    return size + 1
+
+
+@kernel()
+def _draw_path(
+    data: Bytes8,
+    bounds: Ids64,
+    fixed: Ids32,
+    first: int,
+    last: int,
+    units: Ids32,
+    values: Ids32,
+    weights: Vector64,
+    scores: Vector64,
+    rules: Ids64,
+    byte_ids: Ids32,
+    mass: Vector64,
+    exponents: Ids64,
+    key: Ids64,
+    stream: Ids64,
+    ids: Ids32,
+    ends: Ids32,
+    size: int,
+) -> tuple[int, float]:
+    """Write one sampled path; return the number of ids so far and the path's Σ l."""
+    origin = bounds[first]
+    total = 0.0
+    block = np.uint64(0)
+    words = (np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0))
+    left = 0
+    after_unknown = False
+    for segment in range(first, last):
+        place, stop = bounds[segment] - origin, bounds[segment + 1] - origin
+        if fixed[segment] >= 0:
+            ids[size], ends[size] = fixed[segment], stop
+            size += 1
+            after_unknown = False
+            continue
+        while place < stop:
+            if left == 0:
+                words = philox(block, stream[0], stream[1], stream[2], key[0], key[1])
+                block += np.uint64(1)
+                left = 4
+            left -= 1
+            chance = unit(words[3 - left])
+            piece, end = draw_arc(
+                data,
+                origin,
+                place,
+                stop,
+                units,
+                values,
+                weights,
+                rules,
+                mass,
+                exponents,
+                chance,
+            )
+            total += scores[piece] if piece >= 0 else scores[len(scores) - 1]
+            size = emit(
+                piece,
+                place,
+                end,
+                data,
+                origin,
+                rules,
+                byte_ids,
+                ids,
+                ends,
+                size,
+                after_unknown,
+            )
+            after_unknown = piece < 0
+            place = end
+    return size, total
+
+
+@kernel(
+    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int32[::1], int32[::1], float64[::1], "
+    "float64[::1], int64[::1], int32[::1], uint64[::1], uint64[::1], int64, float64, float64[::1], "
+    "int64[::1], int32[::1], int32[::1], int64[::1], float64[::1], float64[::1])"
+)
+def sample_texts(
+    data: Bytes8,
+    bounds: Ids64,
+    fixed: Ids32,
+    groups: Ids64,
+    units: Ids32,
+    values: Ids32,
+    weights: Vector64,
+    scores: Vector64,
+    rules: Ids64,
+    byte_ids: Ids32,
+    key: Ids64,
+    names: Ids64,
+    samples: int,
+    alpha: float,
+    mass: Vector64,
+    exponents: Ids64,
+    ids: Ids32,
+    ends: Ids32,
+    counts: Ids64,
+    log_probs: Vector64,
+    log_partitions: Vector64,
+) -> int:
+    """Draw `samples` paths of every text, one text after another, into flat arrays.
+
+    Args:
+        data: uint8, normalised bytes of all texts.
+        bounds: (segments + 1,) where each segment begins.
+        fixed: (segments,) the id of a segment that is one piece, -1 for a lattice.
+        groups: (texts + 1,) the first segment of each text.
+        units: of the trie.
+        values: of the trie.
+        weights: (v + 1,) exp(α l); the last is that of an unknown character.
+        scores: (v + 1,) l.
+        rules: see this module's constants.
+        byte_ids: (256,) ids of single bytes, or empty where unknown characters are fused.
+        key: (2,) uint64, of the random streams.
+        names: (texts,) uint64, which stream each text has.
+        samples: paths a text.
+        alpha: of the law.
+        mass: scratch, at least the longest text + 1.
+        exponents: scratch of the same length.
+        ids: out, long enough for one id a byte and sample.
+        ends: out, where each piece ends in its text.
+        counts: out, (texts * samples,) ids of each path.
+        log_probs: out, (texts * samples,) of each path, α Σ l - log Z.
+        log_partitions: out, (texts,), NaN where no path exists or only logarithms would do.
+
+    Returns:
+        Number of ids written.
+    """
+    size = 0
+    stream = np.zeros(3, np.uint64)
+    for text in range(len(groups) - 1):
+        first, last = groups[text], groups[text + 1]
+        row = text * samples
+        status = filter_text(
+            data, bounds, fixed, first, last, units, values, weights, rules, mass, exponents
+        )
+        if status != OK:
+            log_partitions[text] = math.nan
+            counts[row : row + samples] = 0
+            continue
+        log_z = log_mass(mass, exponents)
+        log_partitions[text] = log_z
+        stream[1] = names[text]
+        for sample in range(samples):
+            stream[0] = np.uint64(sample)
+            grown, total = _draw_path(
+                data,
+                bounds,
+                fixed,
+                first,
+                last,
+                units,
+                values,
+                weights,
+                scores,
+                rules,
+                byte_ids,
+                mass,
+                exponents,
+                key,
+                stream,
+                ids,
+                ends,
+                size,
+            )
+            counts[row + sample] = grown - size
+            log_probs[row + sample] = alpha * total - log_z
+            size = grown
+    return size
