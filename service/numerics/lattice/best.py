@@ -10,7 +10,7 @@ import numpy as np
 
 from service.numerics.dtypes import Bytes8, Ids32, Ids64, Vector64
 from service.numerics.kernels import kernel
-from service.numerics.lattice.linear import BY_CHARS, emit
+from service.numerics.lattice.linear import BY_CHARS, UNKNOWN, emit
 from service.numerics.lattice.normaliser import char_width
 
 _UNREACHED = -2
@@ -180,4 +180,55 @@ def best_texts(
                 after = backs[after]
         else:
             counts[text] = size - begin
+    return size
+
+
+@kernel(
+    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int32[::1], int32[::1], int64[::1], "
+    "int32[::1], int32[::1], int64[::1])"
+)
+def longest_texts(
+    data: Bytes8,
+    bounds: Ids64,
+    fixed: Ids32,
+    groups: Ids64,
+    units: Ids32,
+    values: Ids32,
+    rules: Ids64,
+    ids: Ids32,
+    ends: Ids32,
+    counts: Ids64,
+) -> int:
+    """Write the path that takes the longest piece each time, as WordPiece does.
+
+    A segment that cannot be finished so is one unknown piece. Arguments as in `best_texts`.
+    """
+    size = 0
+    for text in range(len(groups) - 1):
+        origin = bounds[groups[text]]
+        begin = size
+        for segment in range(groups[text], groups[text + 1]):
+            start, stop = bounds[segment], bounds[segment + 1]
+            first = size
+            place = start
+            while place < stop and fixed[segment] < 0:
+                node, piece, end = 0, -1, place
+                for here in range(place, stop):
+                    child = units[2 * node] ^ data[here]
+                    if units[2 * child + 1] != node:
+                        break
+                    node = child
+                    if values[node] >= 0:
+                        piece, end = values[node], here + 1
+                if piece < 0:
+                    break
+                ids[size], ends[size] = piece, end - origin
+                size += 1
+                place = end
+            if place < stop:
+                size = first
+                ids[size] = fixed[segment] if fixed[segment] >= 0 else rules[UNKNOWN]
+                ends[size] = stop - origin
+                size += 1
+        counts[text] = size - begin
     return size

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.numerics.dtypes import Ids32, Ids64, Vector64
-from service.numerics.lattice.best import best_texts
+from service.numerics.lattice.best import best_texts, longest_texts
 from service.numerics.lattice.linear import sample_texts
 from service.numerics.lattice.logspace import filter_log, sample_text_log
 from service.numerics.lattice.vocabulary import Segments, Vocabulary
@@ -88,6 +88,26 @@ def best_paths(vocabulary: Vocabulary, segments: Segments) -> Paths:
         _SCRATCH.mass,
         _SCRATCH.pieces,
         _SCRATCH.backs,
+        ids,
+        ends,
+        counts,
+    )
+    return Paths(_trim(ids, size), _trim(ends, size), counts)
+
+
+def longest_paths(vocabulary: Vocabulary, segments: Segments) -> Paths:
+    """Return the segmentation of every text that takes the longest piece each time."""
+    room = len(segments.data) + len(segments.fixed)
+    ids, ends = np.empty(room, np.int32), np.empty(room, np.int32)
+    counts = np.empty(len(segments.groups) - 1, np.int64)
+    size = longest_texts(
+        segments.data,
+        segments.bounds,
+        segments.fixed,
+        segments.groups,
+        vocabulary.trie.units,
+        vocabulary.trie.values,
+        vocabulary.rules,
         ids,
         ends,
         counts,

@@ -16,7 +16,7 @@ from tokenizers import Encoding, Tokenizer
 
 from service.errors import InvalidInput
 from service.numerics.dtypes import Ids32
-from service.numerics.lattice.paths import Paths
+from service.numerics.lattice.paths import Paths, longest_paths
 from service.numerics.lattice.vocabulary import NO_BYTES, Segments, Vocabulary, make_vocabulary
 from service.runtime.tokenizers.base import NO_ORIGINS, Dropout, Kind, PieceTokenizer, Prepared
 from service.runtime.tokenizers.limits import check_pieces, check_scores
@@ -79,6 +79,8 @@ class HuggingFace(PieceTokenizer):
 
     def best(self, prepared: Prepared) -> Paths:
         """Return the library's own segmentation."""
+        if self.kind is Kind.WORDPIECE:
+            return longest_paths(self.vocabulary, prepared.segments)
         if self._merges is None:
             return super().best(prepared)
         none = Dropout(0.0, 1, np.zeros(2, np.uint64), np.zeros(0, np.uint64))

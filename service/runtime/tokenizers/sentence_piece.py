@@ -136,7 +136,9 @@ def _vocabulary(model: PieceModel) -> Vocabulary:
     else:
         known = model.scores[normal]
         lowest = np.float32(known.min() if len(known) else 0.0)
-        highest = float(known.max()) if len(known) else 0.0
+        # The library starts its search for the highest score just above zero, and log
+        # probabilities stay below: a user-defined piece is nearly free however long it is.
+        highest = max(0.0, float(known.max())) if len(known) else 0.0
         unknown = float(lowest - _UNKNOWN_PENALTY)
         for piece_id in np.flatnonzero(user).tolist():
             piece = model.pieces[piece_id]
