@@ -6,8 +6,9 @@ For a text of n bytes and arcs (s, e, w), piece w being the bytes s to e, with w
 
 B[s] is the mass of all ways to finish from s, so the arc (s, e, w) is drawn with probability
 W[w] B[e] / B[s], and a path with exactly exp(α Σ l) / Z. Every term is positive: the relative error
-is about n 2⁻⁵² however small Z is. So that B stays in range it is kept as B 2^E; a change of E
-moves the last `longest` positions by a power of two, which is exact.
+is about n 2⁻⁵² however small Z is. So that B stays in range, what later arcs may still reach is now
+and then divided by a power of two, which is exact; the powers go into log Z. The arcs of a place are
+kept with their running sums, so a draw looks at nothing else.
 
 A text is a row of segments that no piece crosses; a segment may be fixed to one id.
 
@@ -28,7 +29,8 @@ from service.numerics.lattice.philox import philox, unit
 
 # Places of `rules`, an int64 array that describes the vocabulary to the kernels.
 UNKNOWN, BY_CHARS, LONGEST = range(3)
-OK, UNCOVERED, OUT_OF_RANGE = range(3)
+OK, UNCOVERED, OUT_OF_RANGE, FULL = range(4)
+_LOST = 1 << 20
 
 _LOW, _HIGH = 1e-100, 1e100  # outside of these the exponent is changed
 _LOWEST, _HIGHEST = 1e-250, 1e250  # outside of these precision would be lost
@@ -37,25 +39,24 @@ _LN2 = math.log(2.0)
 
 
 @kernel()
-def _rescale(mass: Vector64, exponents: Ids64, first: int, last: int) -> bool:
+def _rescale(mass: Vector64, first: int, last: int) -> int:
     """Bring `mass[first]` near 1 together with what arcs from before it may reach.
 
     Returns:
-        Whether all of them stay in the range of full precision.
+        The power of two taken out, or _LOST where one of them leaves the range of full precision.
     """
     _, power = math.frexp(mass[first])
     factor = math.ldexp(1.0, -power)
     for place in range(first, last + 1):
         moved = mass[place] * factor
         if moved != 0.0 and (moved < _LOWEST or moved > _HIGHEST):
-            return False
+            return _LOST
         mass[place] = moved
-        exponents[place] += power
-    return True
+    return int(power)
 
 
 @kernel()
-def filter_text(
+def _filter_text(  # noqa: C901, PLR0912 - the hot loop: a call a position would cost half of it
     data: Bytes8,
     bounds: Ids64,
     fixed: Ids32,
@@ -66,120 +67,73 @@ def filter_text(
     weights: Vector64,
     rules: Ids64,
     mass: Vector64,
-    exponents: Ids64,
-) -> int:
-    """Fill B and E for the segments `first` to `last` of one text; places count from its start.
+    firsts: Ids32,
+    parts: Vector64,
+    pieces: Ids32,
+    ends: Ids32,
+) -> tuple[int, float]:
+    """Fill B and list the arcs of every place for the segments of one text.
+
+    The arcs of place s lie from `firsts[s]` to `firsts[s - 1]`, each with the running sum of W B.
 
     Returns:
-        OK, UNCOVERED where no path exists, OUT_OF_RANGE where only logarithms keep precision.
+        OK and log Z; UNCOVERED where no path exists, OUT_OF_RANGE where only logarithms keep
+        precision, FULL where the arcs need more room.
     """
     origin = bounds[first]
     end = bounds[last] - origin
+    unknown = weights[len(weights) - 1]
+    by_chars = rules[BY_CHARS] != 0
     mass[end] = 1.0
-    exponents[end] = 0
+    shift = 0
+    size = 0
     for segment in range(last - 1, first - 1, -1):
         start, stop = bounds[segment] - origin, bounds[segment + 1] - origin
         if fixed[segment] >= 0:
             mass[start:stop] = 0.0
-            exponents[start:stop] = exponents[stop]
             mass[start] = mass[stop]
+            firsts[start + 1 : stop + 1] = size
             continue
         for place in range(stop - 1, start - 1, -1):
-            exponents[place] = exponents[place + 1]
-            total = _gather(data, origin, place, stop, units, values, weights, rules, mass)
+            firsts[place + 1] = size
+            lead = data[origin + place]
+            if by_chars and lead & 0xC0 == 0x80:
+                mass[place] = 0.0  # inside a character
+                continue
+            if size + stop - place + 1 > len(parts):
+                return FULL, 0.0
+            total = 0.0
+            node = 0
+            alone = place + (char_width(lead) if by_chars else 0)
+            seen = not by_chars
+            for here in range(place + 1, stop + 1):
+                child = units[2 * node] ^ data[origin + here - 1]
+                if units[2 * child + 1] != node:
+                    break
+                node = child
+                piece = values[node]
+                if piece >= 0:
+                    part = weights[piece] * mass[here]
+                    seen |= here == alone
+                    if part > 0.0:
+                        total += part
+                        parts[size], pieces[size], ends[size] = total, piece, here
+                        size += 1
+            if not seen:
+                here = min(alone, stop)
+                total += unknown * mass[here]
+                parts[size], pieces[size], ends[size] = total, -1, here
+                size += 1
             mass[place] = total
             if total != 0.0 and (total < _LOW or total > _HIGH):
-                reach = min(place + rules[LONGEST], end)
-                if not _rescale(mass, exponents, place, reach):
-                    return OUT_OF_RANGE
-    return OK if mass[0] > 0.0 else UNCOVERED
-
-
-@kernel()
-def _gather(
-    data: Bytes8,
-    origin: int,
-    place: int,
-    stop: int,
-    units: Ids32,
-    values: Ids32,
-    weights: Vector64,
-    rules: Ids64,
-    mass: Vector64,
-) -> float:
-    """Return Σ W B over the arcs that begin at a place."""
-    lead = data[origin + place]
-    if rules[BY_CHARS] and lead & 0xC0 == 0x80:
-        return 0.0  # inside a character
-    total = 0.0
-    node = 0
-    width = char_width(lead)
-    alone = False
-    for here in range(place, stop):
-        child = units[2 * node] ^ data[origin + here]
-        if units[2 * child + 1] != node:
-            break
-        node = child
-        piece = values[node]
-        if piece >= 0:
-            total += weights[piece] * mass[here + 1]
-            if here + 1 - place == width:
-                alone = True
-    if rules[BY_CHARS] and not alone:
-        total += weights[len(weights) - 1] * mass[min(place + width, stop)]
-    return total
-
-
-@kernel()
-def log_mass(mass: Vector64, exponents: Ids64) -> float:
-    """Return log Z."""
-    return float(math.log(mass[0]) + exponents[0] * _LN2)
-
-
-@kernel()
-def draw_arc(
-    data: Bytes8,
-    origin: int,
-    place: int,
-    stop: int,
-    units: Ids32,
-    values: Ids32,
-    weights: Vector64,
-    rules: Ids64,
-    mass: Vector64,
-    exponents: Ids64,
-    chance: float,
-) -> tuple[int, int]:
-    """Return the piece and the end of one arc; the piece is -1 for an unknown character.
-
-    `chance` is uniform on [0, 1). Where rounding leaves a rest, the last arc seen is taken.
-    """
-    goal = chance * mass[place]
-    level = exponents[place]
-    width = char_width(data[origin + place])
-    node = 0
-    chosen, chosen_end = -1, min(place + width, stop)
-    alone = False
-    for here in range(place, stop):
-        child = units[2 * node] ^ data[origin + here]
-        if units[2 * child + 1] != node:
-            break
-        node = child
-        piece = values[node]
-        if piece >= 0:
-            part = weights[piece] * mass[here + 1]
-            if part > 0.0:
-                if exponents[here + 1] != level:
-                    part = math.ldexp(part, exponents[here + 1] - level)
-                chosen, chosen_end = piece, here + 1
-                goal -= part
-                if goal < 0.0:
-                    return chosen, chosen_end
-            if here + 1 - place == width:
-                alone = True
-    if rules[BY_CHARS] and not alone:
-        return -1, min(place + width, stop)
-    return chosen, chosen_end
+                power = _rescale(mass, place, min(place + rules[LONGEST], end))
+                if power == _LOST:
+                    return OUT_OF_RANGE, 0.0
+                shift += power
+    firsts[0] = size
+    if mass[0] == 0.0:
+        return UNCOVERED, 0.0
+    return OK, math.log(mass[0]) + shift * _LN2
 
 
 @kernel()
@@ -226,16 +180,16 @@ def _draw_path(
     fixed: Ids32,
     first: int,
     last: int,
-    units: Ids32,
-    values: Ids32,
-    weights: Vector64,
     scores: Vector64,
     rules: Ids64,
     byte_ids: Ids32,
-    mass: Vector64,
-    exponents: Ids64,
+    firsts: Ids32,
+    parts: Vector64,
+    pieces: Ids32,
+    stops: Ids32,
     key: Ids64,
-    stream: Ids64,
+    sample: np.uint64,
+    name: np.uint64,
     ids: Ids32,
     ends: Ids32,
     size: int,
@@ -256,39 +210,36 @@ def _draw_path(
             continue
         while place < stop:
             if left == 0:
-                words = philox(block, stream[0], stream[1], stream[2], key[0], key[1])
+                words = philox(block, sample, name, np.uint64(0), key[0], key[1])
                 block += np.uint64(1)
                 left = 4
             left -= 1
-            chance = unit(words[3 - left])
-            piece, end = draw_arc(
-                data,
-                origin,
-                place,
-                stop,
-                units,
-                values,
-                weights,
-                rules,
-                mass,
-                exponents,
-                chance,
-            )
-            total += scores[piece] if piece >= 0 else scores[len(scores) - 1]
-            size = emit(
-                piece,
-                place,
-                end,
-                data,
-                origin,
-                rules,
-                byte_ids,
-                ids,
-                ends,
-                size,
-                after_unknown,
-            )
-            after_unknown = piece < 0
+            arc, final = firsts[place + 1], firsts[place] - 1
+            goal = unit(words[3 - left]) * parts[final]
+            while arc < final and parts[arc] <= goal:
+                arc += 1
+            piece, end = pieces[arc], stops[arc]
+            if piece >= 0:
+                total += scores[piece]
+                ids[size], ends[size] = piece, end
+                size += 1
+                after_unknown = False
+            else:
+                total += scores[len(scores) - 1]
+                size = emit(
+                    piece,
+                    place,
+                    end,
+                    data,
+                    origin,
+                    rules,
+                    byte_ids,
+                    ids,
+                    ends,
+                    size,
+                    after_unknown,
+                )
+                after_unknown = True
             place = end
     return size, total
 
@@ -296,7 +247,8 @@ def _draw_path(
 @kernel(
     "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int32[::1], int32[::1], float64[::1], "
     "float64[::1], int64[::1], int32[::1], uint64[::1], uint64[::1], int64, float64, float64[::1], "
-    "int64[::1], int32[::1], int32[::1], int64[::1], float64[::1], float64[::1])"
+    "int32[::1], float64[::1], int32[::1], int32[::1], int32[::1], int32[::1], int64[::1], "
+    "float64[::1], float64[::1])"
 )
 def sample_texts(
     data: Bytes8,
@@ -314,7 +266,10 @@ def sample_texts(
     samples: int,
     alpha: float,
     mass: Vector64,
-    exponents: Ids64,
+    firsts: Ids32,
+    parts: Vector64,
+    pieces: Ids32,
+    stops: Ids32,
     ids: Ids32,
     ends: Ids32,
     counts: Ids64,
@@ -339,7 +294,10 @@ def sample_texts(
         samples: paths a text.
         alpha: of the law.
         mass: scratch, at least the longest text + 1.
-        exponents: scratch of the same length.
+        firsts: scratch, as long as `mass`.
+        parts: scratch for arcs.
+        pieces: scratch for arcs.
+        stops: scratch for arcs.
         ids: out, long enough for one id a byte and sample.
         ends: out, where each piece ends in its text.
         counts: out, (texts * samples,) ids of each path.
@@ -347,41 +305,52 @@ def sample_texts(
         log_partitions: out, (texts,), NaN where no path exists or only logarithms would do.
 
     Returns:
-        Number of ids written.
+        Number of ids written, -1 where the arcs of a text need more scratch.
     """
     size = 0
-    stream = np.zeros(3, np.uint64)
     for text in range(len(groups) - 1):
         first, last = groups[text], groups[text + 1]
         row = text * samples
-        status = filter_text(
-            data, bounds, fixed, first, last, units, values, weights, rules, mass, exponents
+        status, log_z = _filter_text(
+            data,
+            bounds,
+            fixed,
+            first,
+            last,
+            units,
+            values,
+            weights,
+            rules,
+            mass,
+            firsts,
+            parts,
+            pieces,
+            stops,
         )
+        if status == FULL:
+            return -1
         if status != OK:
             log_partitions[text] = math.nan
             counts[row : row + samples] = 0
             continue
-        log_z = log_mass(mass, exponents)
         log_partitions[text] = log_z
-        stream[1] = names[text]
         for sample in range(samples):
-            stream[0] = np.uint64(sample)
             grown, total = _draw_path(
                 data,
                 bounds,
                 fixed,
                 first,
                 last,
-                units,
-                values,
-                weights,
                 scores,
                 rules,
                 byte_ids,
-                mass,
-                exponents,
+                firsts,
+                parts,
+                pieces,
+                stops,
                 key,
-                stream,
+                np.uint64(sample),
+                names[text],
                 ids,
                 ends,
                 size,

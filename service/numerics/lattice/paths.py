@@ -12,7 +12,7 @@ from service.numerics.dtypes import Ids32, Ids64, Vector64
 from service.numerics.lattice.best import best_texts, longest_texts
 from service.numerics.lattice.linear import sample_texts
 from service.numerics.lattice.logspace import filter_log, sample_text_log
-from service.numerics.lattice.vocabulary import Segments, Vocabulary
+from service.numerics.lattice.vocabulary import MOST_PIECE_BYTES, Segments, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +45,54 @@ class Sampled:
     log_partitions: Vector64
 
 
-class _Scratch(threading.local):
-    """Keep arrays that only grow, one set a thread: a short text should not pay for memory."""
+@dataclass(frozen=True, slots=True)
+class _Scratch:
+    """Hold what the kernels write on the way: places of a text, and arcs between them."""
 
-    def __init__(self) -> None:
-        self.size = 0
-        self.mass = np.empty(0, np.float64)
-        self.exponents = np.empty(0, np.int64)
-        self.pieces = np.empty(0, np.int32)
-        self.backs = np.empty(0, np.int32)
-
-    def hold(self, size: int) -> None:
-        if size > self.size:
-            self.size = max(size, 1024)
-            self.mass = np.empty(self.size, np.float64)
-            self.exponents = np.empty(self.size, np.int64)
-            self.pieces = np.empty(self.size, np.int32)
-            self.backs = np.empty(self.size, np.int32)
+    numbers: Vector64
+    firsts: Ids32
+    backs: Ids32
+    parts: Vector64
+    pieces: Ids32
+    stops: Ids32
 
 
-_SCRATCH = _Scratch()
+class _Kept(threading.local):
+    """Keep one scratch a thread: a short text should not pay for memory."""
+
+    scratch: _Scratch | None = None
+
+
+_KEPT = _Kept()
+_KEPT_BYTES = 16_384  # texts up to here share the kept scratch
+_ARCS_A_BYTE = 8  # measured: 2 to 5 in English and Chinese; more is asked for where it is not enough
 _SMALL = 4096  # ids; arrays up to here are handed out whole, longer ones are trimmed
+
+
+def _make_scratch(places: int, arcs: int) -> _Scratch:
+    return _Scratch(
+        np.empty(places, np.float64),
+        np.empty(places, np.int32),
+        np.empty(places, np.int32),
+        np.empty(arcs, np.float64),
+        np.empty(arcs, np.int32),
+        np.empty(arcs, np.int32),
+    )
+
+
+def _scratch(places: int, arcs_a_byte: int = _ARCS_A_BYTE) -> _Scratch:
+    """Return scratch for so many places; pages that are not touched cost nothing."""
+    if places > _KEPT_BYTES or arcs_a_byte > _ARCS_A_BYTE:
+        return _make_scratch(places, arcs_a_byte * places + MOST_PIECE_BYTES)
+    if _KEPT.scratch is None:
+        room = _ARCS_A_BYTE * _KEPT_BYTES + MOST_PIECE_BYTES
+        _KEPT.scratch = _make_scratch(_KEPT_BYTES, room)
+    return _KEPT.scratch
 
 
 def best_paths(vocabulary: Vocabulary, segments: Segments) -> Paths:
     """Return the best segmentation of every text; a text that no piece covers has count -1."""
-    _SCRATCH.hold(segments.longest + 1)
+    scratch = _scratch(len(segments.data) + 1)
     room = len(segments.data) + len(segments.fixed)
     ids, ends = np.empty(room, np.int32), np.empty(room, np.int32)
     counts = np.empty(len(segments.groups) - 1, np.int64)
@@ -85,9 +107,9 @@ def best_paths(vocabulary: Vocabulary, segments: Segments) -> Paths:
         vocabulary.rules,
         vocabulary.byte_ids,
         vocabulary.single,
-        _SCRATCH.mass,
-        _SCRATCH.pieces,
-        _SCRATCH.backs,
+        scratch.numbers,
+        scratch.firsts,
+        scratch.backs,
         ids,
         ends,
         counts,
@@ -137,14 +159,15 @@ def sample_paths(
         names: (texts,) uint64, stream of each text: its sample k depends on this, k and the key.
     """
     texts = len(segments.groups) - 1
-    _SCRATCH.hold(segments.longest + 1)
     room = samples * (len(segments.data) + len(segments.fixed))
     ids, ends = np.empty(room, np.int32), np.empty(room, np.int32)
-    counts = np.empty(texts * samples, np.int64)
+    counts = np.zeros(texts * samples, np.int64)
     log_probs = np.empty(texts * samples, np.float64)
     log_partitions = np.full(texts, np.nan)
     size = 0
-    if vocabulary.fits_linear(alpha):
+    arcs_a_byte = _ARCS_A_BYTE
+    while vocabulary.fits_linear(alpha):
+        scratch = _scratch(len(segments.data) + 1, arcs_a_byte)
         size = sample_texts(
             segments.data,
             segments.bounds,
@@ -160,24 +183,27 @@ def sample_paths(
             names,
             samples,
             alpha,
-            _SCRATCH.mass,
-            _SCRATCH.exponents,
+            scratch.numbers,
+            scratch.firsts,
+            scratch.parts,
+            scratch.pieces,
+            scratch.stops,
             ids,
             ends,
             counts,
             log_probs,
             log_partitions,
         )
-    else:
-        counts[:] = 0
-    found = Sampled(
-        Paths(_trim(ids, size), _trim(ends, size), counts), log_probs, log_partitions
+        if size >= 0:
+            break
+        arcs_a_byte *= 4
+    paths = Paths(_trim(ids, size), _trim(ends, size), counts)
+    found = Sampled(paths, log_probs, log_partitions)
+    if not np.isnan(log_partitions).any():
+        return found
+    return _sample_in_logs(
+        vocabulary, segments, found, alpha=alpha, samples=samples, key=key, names=names
     )
-    if np.isnan(log_partitions).any():
-        return _sample_in_logs(
-            vocabulary, segments, found, alpha=alpha, samples=samples, key=key, names=names
-        )
-    return found
 
 
 def log_masses(vocabulary: Vocabulary, segments: Segments, logs: Vector64) -> Vector64:

@@ -132,12 +132,13 @@ def _build(data: Bytes8, starts: Ids64, given: Ids32) -> tuple[Ids32, Ids32]:
     labels = np.empty(256, np.int32)
     edges = np.empty(257, np.int64)
     cursors = np.ones(_KINDS, np.int64)
-    waiting = np.empty((len(given) + 1, 4), np.int64)  # node, first key, key behind, depth
+    # Level by level, so that the few nodes near the root, which every walk visits, lie together.
+    waiting = np.empty((len(data) + 1, 4), np.int64)  # node, first key, key behind, depth
     waiting[0] = (0, 0, len(given), 0)
-    count_waiting = 1
-    while count_waiting > 0:
-        count_waiting -= 1
-        node, first, behind, depth = waiting[count_waiting]
+    done, seen = 0, 1
+    while done < seen:
+        node, first, behind, depth = waiting[done]
+        done += 1
         if first < behind and starts[first] + depth == starts[first + 1]:
             values[node] = given[first]  # sorted, so the key that ends here comes first
             first += 1
@@ -152,6 +153,6 @@ def _build(data: Bytes8, starts: Ids64, given: Ids32) -> tuple[Ids32, Ids32]:
         for number in range(count):
             child = base ^ labels[number]
             units[2 * child + 1] = node
-            waiting[count_waiting] = (child, edges[number], edges[number + 1], depth + 1)
-            count_waiting += 1
+            waiting[seen] = (child, edges[number], edges[number + 1], depth + 1)
+            seen += 1
     return units, values

@@ -13,6 +13,7 @@ from service.numerics.lattice.linear import BY_CHARS, LARGEST_LOG_WEIGHT, LONGES
 from service.numerics.lattice.trie import Trie, build_trie
 
 NO_BYTES = np.empty(0, dtype=np.int32)
+MOST_PIECE_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Vocabulary:
         single: whether that library sums in float32.
         rules: (3,) int64, see `linear`.
         byte_ids: (256,) int32, ids of single bytes, or empty where unknown characters are fused.
+        largest_score: the largest |l|.
     """
 
     trie: Trie
@@ -34,6 +36,7 @@ class Vocabulary:
     single: bool
     rules: Ids64
     byte_ids: Ids32
+    largest_score: float
 
     @property
     def size(self) -> int:
@@ -61,7 +64,7 @@ class Vocabulary:
 
     def fits_linear(self, alpha: float) -> bool:
         """Return whether every weight at this α is far enough from the ends of float64."""
-        return alpha * float(np.abs(self.scores).max()) <= LARGEST_LOG_WEIGHT
+        return alpha * self.largest_score <= LARGEST_LOG_WEIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +87,6 @@ class Segments:
     def starts(self) -> Ids64:
         """Return where each text begins in `data`, and the end of the last."""
         return self.bounds[self.groups]
-
-    @property
-    def longest(self) -> int:
-        """Return the bytes of the longest text."""
-        starts = self.starts
-        return int(np.diff(starts).max()) if len(starts) > 1 else 0
 
     def one(self, text: int) -> Segments:
         """Return one text alone."""
@@ -135,4 +132,5 @@ def make_vocabulary(
     rules[LONGEST] = max(trie.longest, 4)
     whole = np.append(scores, last).astype(np.float64)
     best = whole if best_scores is None else np.append(best_scores, last).astype(np.float64)
-    return Vocabulary(trie, whole, best, single, rules, byte_ids)
+    largest = float(np.abs(whole).max())
+    return Vocabulary(trie, whole, best, single, rules, byte_ids, largest)

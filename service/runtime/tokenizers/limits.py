@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from service.errors import InvalidInput, PayloadTooLarge
+from service.numerics.lattice.vocabulary import MOST_PIECE_BYTES
 
 MOST_FILE_BYTES = 64 << 20
 MOST_PIECES = 1_000_000
-MOST_PIECE_BYTES = 1024
 _LARGEST_SCORE = 1e30  # beyond it float32 sums of a long text overflow
 
 
