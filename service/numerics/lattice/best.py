@@ -29,7 +29,6 @@ def _scatter(
     start: int,
     stop: int,
     units: Ids32,
-    values: Ids32,
     scores: Vector64,
     rules: Ids64,
     best: Vector64,
@@ -51,11 +50,11 @@ def _scatter(
         alone = False
         node = 0
         for here in range(place, stop):
-            child = units[2 * node] ^ data[origin + here]
-            if units[2 * child + 1] != node:
+            child = units[node] ^ (np.int64(data[origin + here]) << 2)
+            if units[child + 1] != node:
                 break
             node = child
-            piece = values[node]
+            piece = units[node + 2]
             if piece >= 0:
                 score = _sum(so_far, scores[piece], single)
                 end = here + 1
@@ -76,7 +75,7 @@ def _scatter(
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int32[::1], int32[::1], float64[::1], "
+    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int32[::1], float64[::1], "
     "int64[::1], int32[::1], boolean, float64[::1], int32[::1], int32[::1], int32[::1], "
     "int32[::1], int64[::1])"
 )
@@ -86,7 +85,6 @@ def best_texts(
     fixed: Ids32,
     groups: Ids64,
     units: Ids32,
-    values: Ids32,
     scores: Vector64,
     rules: Ids64,
     byte_ids: Ids32,
@@ -106,7 +104,6 @@ def best_texts(
         fixed: ids of segments that are one piece.
         groups: of texts.
         units: of the trie.
-        values: of the trie.
         scores: (v + 1,) l as the library sees it.
         rules: of the vocabulary.
         byte_ids: of single bytes.
@@ -140,7 +137,6 @@ def best_texts(
                 start,
                 stop,
                 units,
-                values,
                 scores,
                 rules,
                 best,
@@ -184,7 +180,7 @@ def best_texts(
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int32[::1], int32[::1], int64[::1], "
+    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int32[::1], int64[::1], "
     "int32[::1], int32[::1], int64[::1])"
 )
 def longest_texts(
@@ -193,7 +189,6 @@ def longest_texts(
     fixed: Ids32,
     groups: Ids64,
     units: Ids32,
-    values: Ids32,
     rules: Ids64,
     ids: Ids32,
     ends: Ids32,
@@ -214,12 +209,12 @@ def longest_texts(
             while place < stop and fixed[segment] < 0:
                 node, piece, end = 0, -1, place
                 for here in range(place, stop):
-                    child = units[2 * node] ^ data[here]
-                    if units[2 * child + 1] != node:
+                    child = units[node] ^ (np.int64(data[here]) << 2)
+                    if units[child + 1] != node:
                         break
                     node = child
-                    if values[node] >= 0:
-                        piece, end = values[node], here + 1
+                    if units[node + 2] >= 0:
+                        piece, end = units[node + 2], here + 1
                 if piece < 0:
                     break
                 ids[size], ends[size] = piece, end - origin

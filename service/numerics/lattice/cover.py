@@ -25,15 +25,15 @@ def _descend(data: Bytes8, place: int, units: Ids32) -> int:
     """Return the node that the rest of the text leads to, or -1 where no piece begins with it."""
     node = 0
     for here in range(place, len(data)):
-        child = units[2 * node] ^ data[here]
-        if units[2 * child + 1] != node:
+        child = units[node] ^ (np.int64(data[here]) << 2)
+        if units[child + 1] != node:
             return -1
         node = child
     return node
 
 
 @kernel()
-def _below(root: int, units: Ids32, values: Ids32, found: Ids32) -> int:
+def _below(root: int, units: Ids32, found: Ids32) -> int:
     """Write every piece longer than the one at a node that begins with it; return how many."""
     stack = np.empty(256, np.int64)
     stack[0] = root
@@ -46,12 +46,12 @@ def _below(root: int, units: Ids32, values: Ids32, found: Ids32) -> int:
             longer[:depth] = stack[:depth]
             stack = longer
         for byte in range(255, -1, -1):
-            child = units[2 * node] ^ byte
-            if units[2 * child + 1] == node:
+            child = units[node] ^ (byte << 2)
+            if units[child + 1] == node:
                 stack[depth] = child
                 depth += 1
-        if node != root and values[node] >= 0:
-            found[count] = values[node]
+        if node != root and units[node + 2] >= 0:
+            found[count] = units[node + 2]
             count += 1
     return count
 
@@ -63,21 +63,20 @@ def first_open_place(data: Bytes8, start: int, longest: int, units: Ids32) -> in
         node = _descend(data, place, units)
         if node >= 0:
             for byte in range(256):
-                child = units[2 * node] ^ byte
-                if units[2 * child + 1] == node:
+                child = units[node] ^ (byte << 2)
+                if units[child + 1] == node:
                     return place
     return len(data)
 
 
 @kernel(
-    "int64(uint8[::1], int64, int32[::1], int32[::1], float64[::1], int64[::1], float64[::1], "
+    "int64(uint8[::1], int64, int32[::1], float64[::1], int64[::1], float64[::1], "
     "int32[::1], int32[::1], float64[::1])"
 )
 def cover_end(
     data: Bytes8,
     start: int,
     units: Ids32,
-    values: Ids32,
     logs: Vector64,
     rules: Ids64,
     masses: Vector64,
@@ -91,7 +90,6 @@ def cover_end(
         data: normalised bytes of the whole text; its end is where it breaks off.
         start: where the open part begins.
         units: of the trie.
-        values: of the trie.
         logs: (v + 1,) l.
         rules: of the vocabulary.
         masses: scratch, (n + 1,); log C from `start` on.
@@ -105,16 +103,16 @@ def cover_end(
     size = len(data)
     arcs = np.empty(rules[2] + 2, np.int32)
     stops = np.empty(rules[2] + 2, np.int64)
-    crossing = np.empty(len(values), np.int32)
-    terms = np.empty(len(values) + rules[2] + 2, np.float64)
+    crossing = np.empty(len(logs), np.int32)
+    terms = np.empty(len(logs) + rules[2] + 2, np.float64)
     masses[start:] = -math.inf
     masses[size] = 0.0
     for place in range(size - 1, start - 1, -1):
-        count = list_arcs(data, place, size, units, values, rules, arcs, stops)
+        count = list_arcs(data, place, size, units, rules, arcs, stops)
         for arc in range(count):
             terms[arc] = logs[arcs[arc]] + masses[stops[arc]]
         node = _descend(data, place, units) if size - place < rules[2] else -1
-        across = _below(node, units, values, crossing) if node >= 0 else 0
+        across = _below(node, units, crossing) if node >= 0 else 0
         for number in range(across):
             terms[count + number] = logs[crossing[number]]
         masses[place] = log_sum(terms, count + across)

@@ -63,7 +63,6 @@ def _filter_text(  # noqa: C901, PLR0912 - the hot loop: a call a position would
     first: int,
     last: int,
     units: Ids32,
-    values: Ids32,
     weights: Vector64,
     rules: Ids64,
     mass: Vector64,
@@ -107,11 +106,11 @@ def _filter_text(  # noqa: C901, PLR0912 - the hot loop: a call a position would
             alone = place + (char_width(lead) if by_chars else 0)
             seen = not by_chars
             for here in range(place + 1, stop + 1):
-                child = units[2 * node] ^ data[origin + here - 1]
-                if units[2 * child + 1] != node:
+                child = units[node] ^ (np.int64(data[origin + here - 1]) << 2)
+                if units[child + 1] != node:
                     break
                 node = child
-                piece = values[node]
+                piece = units[node + 2]
                 if piece >= 0:
                     part = weights[piece] * mass[here]
                     seen |= here == alone
@@ -245,7 +244,7 @@ def _draw_path(
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int32[::1], int32[::1], float64[::1], "
+    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int32[::1], float64[::1], "
     "float64[::1], int64[::1], int32[::1], uint64[::1], uint64[::1], int64, float64, float64[::1], "
     "int32[::1], float64[::1], int32[::1], int32[::1], int32[::1], int32[::1], int64[::1], "
     "float64[::1], float64[::1])"
@@ -256,7 +255,6 @@ def sample_texts(
     fixed: Ids32,
     groups: Ids64,
     units: Ids32,
-    values: Ids32,
     weights: Vector64,
     scores: Vector64,
     rules: Ids64,
@@ -284,7 +282,6 @@ def sample_texts(
         fixed: (segments,) the id of a segment that is one piece, -1 for a lattice.
         groups: (texts + 1,) the first segment of each text.
         units: of the trie.
-        values: of the trie.
         weights: (v + 1,) exp(α l); the last is that of an unknown character.
         scores: (v + 1,) l.
         rules: see this module's constants.
@@ -318,7 +315,6 @@ def sample_texts(
             first,
             last,
             units,
-            values,
             weights,
             rules,
             mass,

@@ -31,7 +31,6 @@ def list_arcs(
     place: int,
     stop: int,
     units: Ids32,
-    values: Ids32,
     rules: Ids64,
     pieces: Ids32,
     ends: Ids64,
@@ -48,12 +47,12 @@ def list_arcs(
     width = char_width(lead)
     alone = False
     for here in range(place, stop):
-        child = units[2 * node] ^ data[here]
-        if units[2 * child + 1] != node:
+        child = units[node] ^ (np.int64(data[here]) << 2)
+        if units[child + 1] != node:
             break
         node = child
-        if values[node] >= 0:
-            pieces[count], ends[count] = values[node], here + 1
+        if units[node + 2] >= 0:
+            pieces[count], ends[count] = units[node + 2], here + 1
             count += 1
             if here + 1 - place == width:
                 alone = True
@@ -78,7 +77,7 @@ def log_sum(numbers: Vector64, count: int) -> float:
 
 
 @kernel(
-    "void(uint8[::1], int64[::1], int32[::1], int32[::1], int32[::1], float64[::1], int64[::1], "
+    "void(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], int64[::1], "
     "float64[::1])"
 )
 def filter_log(
@@ -86,7 +85,6 @@ def filter_log(
     bounds: Ids64,
     fixed: Ids32,
     units: Ids32,
-    values: Ids32,
     logs: Vector64,
     rules: Ids64,
     masses: Vector64,
@@ -104,14 +102,14 @@ def filter_log(
             masses[start] = masses[stop]
             continue
         for place in range(stop - 1, start - 1, -1):
-            count = list_arcs(data, place, stop, units, values, rules, pieces, ends)
+            count = list_arcs(data, place, stop, units, rules, pieces, ends)
             for arc in range(count):
                 terms[arc] = logs[pieces[arc]] + masses[ends[arc]]
             masses[place] = log_sum(terms, count)
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int32[::1], int32[::1], int32[::1], float64[::1], "
+    "int64(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], "
     "int64[::1], int32[::1], float64[::1], uint64[::1], uint64, int64, int32[::1], int32[::1], "
     "int64[::1], float64[::1])"
 )
@@ -120,7 +118,6 @@ def sample_text_log(
     bounds: Ids64,
     fixed: Ids32,
     units: Ids32,
-    values: Ids32,
     logs: Vector64,
     rules: Ids64,
     byte_ids: Ids32,
@@ -160,7 +157,7 @@ def sample_text_log(
                     left = 4
                 left -= 1
                 goal = unit(words[3 - left])
-                count = list_arcs(data, place, stop, units, values, rules, pieces, stops)
+                count = list_arcs(data, place, stop, units, rules, pieces, stops)
                 chosen = 0
                 for arc in range(count):
                     part = math.exp(logs[pieces[arc]] + masses[stops[arc]] - masses[place])
@@ -182,7 +179,7 @@ def sample_text_log(
 
 
 @kernel(
-    "Tuple((float64, float64))(uint8[::1], int64[::1], int32[::1], int32[::1], int32[::1], "
+    "Tuple((float64, float64))(uint8[::1], int64[::1], int32[::1], int32[::1], "
     "float64[::1], int64[::1], boolean, float64[::1], float64[::1])"
 )
 def measure_text(
@@ -190,7 +187,6 @@ def measure_text(
     bounds: Ids64,
     fixed: Ids32,
     units: Ids32,
-    values: Ids32,
     logs: Vector64,
     rules: Ids64,
     as_bytes: bool,
@@ -217,7 +213,7 @@ def measure_text(
         for place in range(start, stop):
             if cuts[place] == 0.0:
                 continue
-            count = list_arcs(data, place, stop, units, values, rules, pieces, ends)
+            count = list_arcs(data, place, stop, units, rules, pieces, ends)
             for arc in range(count):
                 end = ends[arc]
                 log_chance = logs[pieces[arc]] + masses[end] - masses[place]
@@ -238,7 +234,7 @@ def measure_text(
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int32[::1], int32[::1], int32[::1], float64[::1], "
+    "int64(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], "
     "int64[::1], float64[::1], float64[::1], int32[::1], int32[::1], int32[::1], float64[::1])"
 )
 def list_marginals(
@@ -246,7 +242,6 @@ def list_marginals(
     bounds: Ids64,
     fixed: Ids32,
     units: Ids32,
-    values: Ids32,
     logs: Vector64,
     rules: Ids64,
     masses: Vector64,
@@ -274,7 +269,7 @@ def list_marginals(
         for place in range(start, stop):
             if masses[place] == -math.inf:
                 continue
-            count = list_arcs(data, place, stop, units, values, rules, found, stops)
+            count = list_arcs(data, place, stop, units, rules, found, stops)
             for arc in range(count):
                 if size < len(pieces):
                     pieces[size], starts[size], ends[size] = found[arc], place, stops[arc]
@@ -285,7 +280,7 @@ def list_marginals(
 
 
 @kernel(
-    "float64(uint8[::1], int64[::1], int32[::1], int32[::1], int32[::1], float64[::1], "
+    "float64(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], "
     "int64[::1], int64[::1])"
 )
 def score_cuts(
@@ -293,7 +288,6 @@ def score_cuts(
     bounds: Ids64,
     fixed: Ids32,
     units: Ids32,
-    values: Ids32,
     logs: Vector64,
     rules: Ids64,
     cuts: Ids64,
@@ -318,7 +312,7 @@ def score_cuts(
                     return -math.inf
                 place = end
                 continue
-            count = list_arcs(data, place, stop, units, values, rules, found, stops)
+            count = list_arcs(data, place, stop, units, rules, found, stops)
             arc = 0
             while arc < count and stops[arc] != end:
                 arc += 1

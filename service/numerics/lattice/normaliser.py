@@ -54,7 +54,7 @@ class Normaliser:
     Attributes:
         table: (m,) uint32, darts-clone units; empty for a model without a table.
         strings: uint8, NUL-ended replacements.
-        plain: (256,) uint8, 1 where an ASCII byte before another one stands for itself.
+        plain: (65536,) uint8, see `_plain_characters`.
         kept: trie of user-defined pieces, which are never changed.
         rules: see `SpaceRules`.
     """
@@ -86,7 +86,7 @@ def make_normaliser(
     table: npt.NDArray[np.uint32], strings: Bytes8, *, kept: Trie, rules: SpaceRules
 ) -> Normaliser:
     """Return a normaliser; what it can skip is found out once."""
-    return Normaliser(table, strings, _plain_bytes(table, kept.units), kept, rules)
+    return Normaliser(table, strings, _plain_characters(table, kept.units), kept, rules)
 
 
 def normalise(
@@ -126,7 +126,6 @@ def normalise(
             normaliser.strings,
             normaliser.plain,
             normaliser.kept.units,
-            normaliser.kept.values,
             flags,
             out,
             ends,
@@ -182,15 +181,15 @@ def _longest_key(
 
 
 @kernel()
-def _kept_length(data: Bytes8, place: int, end: int, units: Ids32, values: Ids32) -> int:
+def _kept_length(data: Bytes8, place: int, end: int, units: Ids32) -> int:
     """Return the length of the longest user-defined piece at a place, 0 where there is none."""
     node, length = 0, 0
     for here in range(place, end):
-        child = units[2 * node] ^ data[here]
-        if units[2 * child + 1] != node:
+        child = units[node] ^ (np.int64(data[here]) << 2)
+        if units[child + 1] != node:
             break
         node = child
-        if values[node] >= 0:
+        if units[node + 2] >= 0:
             length = here + 1 - place
     return length
 
@@ -215,14 +214,13 @@ def _next_chunk(
     table: npt.NDArray[np.uint32],
     strings: Bytes8,
     units: Ids32,
-    values: Ids32,
 ) -> tuple[int, int, int, int]:
     """Return where the replacement of the next chunk lies, and how much text it stands for.
 
     Returns:
         The array it lies in, its first and last place there, and the bytes of text consumed.
     """
-    kept = _kept_length(data, place, end, units, values)
+    kept = _kept_length(data, place, end, units)
     if kept > 0:
         return _IN_DATA, place, place + kept, kept
     length, offset = _longest_key(data, place, end, table)
@@ -239,20 +237,21 @@ def _next_chunk(
 
 
 @kernel()
-def _reaches(pair: Bytes8, table: npt.NDArray[np.uint32]) -> bool:
-    """Return whether the table has a key that is the first byte or begins with both."""
+def _begins_key(
+    text: Bytes8, length: int, table: npt.NDArray[np.uint32], kept_units: Ids32
+) -> bool:
+    """Return whether some key of the table, or some kept piece, begins with these bytes."""
+    if kept_units[(kept_units[0] ^ (np.int64(text[0]) << 2)) + 1] == 0:
+        return True
     if len(table) == 0:
         return False
-    length, _ = _longest_key(pair, 0, 1, table)
-    if length > 0:
-        return True
     position = _unit_step(np.int64(table[0]))
-    for here in range(2):
-        position ^= np.int64(pair[here])
+    for here in range(length):
+        position ^= np.int64(text[here])
         if position >= len(table):
             return False
         unit = np.int64(table[position])
-        if unit & 0x800000FF != np.int64(pair[here]):
+        if unit & 0x800000FF != np.int64(text[here]):
             return False
         position ^= _unit_step(unit)
     return True
@@ -325,11 +324,10 @@ def _skip_spaces(
     table: npt.NDArray[np.uint32],
     strings: Bytes8,
     units: Ids32,
-    values: Ids32,
 ) -> int:
     """Return the place of the first chunk that is no space."""
     while place < end:
-        kind, start, stop, consumed = _next_chunk(data, place, end, table, strings, units, values)
+        kind, start, stop, consumed = _next_chunk(data, place, end, table, strings, units)
         if not _is_space(kind, start, stop, data, strings):
             break
         place += consumed
@@ -343,6 +341,22 @@ def _note(origins: Ids32, first: int, last: int, origin: int) -> None:
 
 
 @kernel()
+def _plain_width(data: Bytes8, place: int, end: int, plain: Bytes8) -> int:
+    """Return the bytes of a character that is known to stand for itself, 0 for any other."""
+    lead = np.int64(data[place])
+    if lead < _ASCII:
+        alone = place + 1 == end or data[place + 1] < _ASCII
+        return 1 if alone and plain[lead] else 0
+    if lead < 0xE0:
+        code = (lead & 0x1F) << 6 | np.int64(data[place + 1]) & 0x3F
+        return 2 if plain[code] else 0
+    if lead < 0xF0:
+        code = (np.int64(data[place + 1]) & 0x3F) << 6 | np.int64(data[place + 2]) & 0x3F
+        return 3 if plain[(lead & 0x0F) << 12 | code] else 0
+    return 0
+
+
+@kernel()
 def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it would hide the rules
     data: Bytes8,
     begin: int,
@@ -351,7 +365,6 @@ def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it
     strings: Bytes8,
     plain: Bytes8,
     units: Ids32,
-    values: Ids32,
     flags: Ids64,
     out: Bytes8,
     size: int,
@@ -366,7 +379,7 @@ def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it
     first = size
     place = begin
     if collapse:
-        place = _skip_spaces(data, place, end, table, strings, units, values)
+        place = _skip_spaces(data, place, end, table, strings, units)
     if place == end:
         _note(origins, size + shift, size + shift + 1, place - begin)
         return size
@@ -378,15 +391,16 @@ def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it
     while place < end:
         if size + 8 > len(out):
             return -1
-        byte = data[place]
-        if plain[byte] and (place + 1 == end or data[place + 1] < _ASCII):
-            out[size] = byte
-            _note(origins, size + shift, size + shift + 1, place - begin)
-            size += 1
-            place += 1
+        width = _plain_width(data, place, end, plain)
+        if width > 0:
+            for here in range(width):
+                out[size + here] = data[place + here]
+            _note(origins, size + shift, size + shift + width, place - begin)
+            size += width
+            place += width
             after_space = False
             continue
-        kind, start, stop, consumed = _next_chunk(data, place, end, table, strings, units, values)
+        kind, start, stop, consumed = _next_chunk(data, place, end, table, strings, units)
         while after_space and start < stop and _byte(kind, start, data, strings) == _SPACE:
             start += 1
         if size + 3 * (stop - start) + 8 > len(out):
@@ -413,7 +427,7 @@ def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], uint32[::1], uint8[::1], uint8[::1], int32[::1], int32[::1], "
+    "int64(uint8[::1], int64[::1], uint32[::1], uint8[::1], uint8[::1], int32[::1], "
     "int64[::1], uint8[::1], int64[::1], int32[::1])"
 )
 def _normalise(
@@ -423,7 +437,6 @@ def _normalise(
     strings: Bytes8,
     plain: Bytes8,
     units: Ids32,
-    values: Ids32,
     flags: Ids64,
     out: Bytes8,
     ends: Ids64,
@@ -443,7 +456,6 @@ def _normalise(
             strings,
             plain,
             units,
-            values,
             flags,
             out,
             size,
@@ -457,17 +469,29 @@ def _normalise(
 
 
 @kernel("uint8[::1](uint32[::1], int32[::1])")
-def _plain_bytes(table: npt.NDArray[np.uint32], kept_units: Ids32) -> Bytes8:
-    """Return which ASCII bytes stand for themselves whenever another ASCII byte follows."""
-    plain = np.zeros(256, np.uint8)
-    pair = np.empty(2, np.uint8)
-    for first in range(1, 128):
-        if first == _SPACE or kept_units[2 * (kept_units[0] ^ first) + 1] == 0:
-            continue
-        changed = False
-        for second in range(128):
-            pair[0], pair[1] = first, second
-            if _reaches(pair, table):
-                changed = True
-        plain[first] = 0 if changed else 1
+def _plain_characters(table: npt.NDArray[np.uint32], kept_units: Ids32) -> Bytes8:
+    """Return, for each code point below 65,536, whether it stands for itself.
+
+    Of ASCII characters: whenever another ASCII character or nothing follows; most letters begin a
+    key that ends in a combining mark. Of all others: whatever follows.
+    """
+    plain = np.zeros(1 << 16, np.uint8)
+    text = np.empty(3, np.uint8)
+    for code in range(1, _ASCII):
+        text[0] = code
+        length, _ = _longest_key(text, 0, 1, table)
+        changed = code == _SPACE or length > 0
+        for second in range(_ASCII):
+            text[1] = second
+            changed |= _begins_key(text, 2, table, kept_units)
+        plain[code] = not changed
+    for code in range(_ASCII, 1 << 16):
+        if code < 0x800:
+            width = 2
+            text[0], text[1] = 0xC0 | code >> 6, 0x80 | code & 0x3F
+        else:
+            width = 3
+            text[0], text[1] = 0xE0 | code >> 12, 0x80 | code >> 6 & 0x3F
+            text[2] = 0x80 | code & 0x3F
+        plain[code] = not _begins_key(text, width, table, kept_units)
     return plain

@@ -19,7 +19,7 @@ from service.numerics.lattice.logspace import list_arcs
 
 
 @kernel(
-    "void(uint8[::1], int64[::1], int32[::1], int32[::1], int32[::1], float64[::1], int64[::1], "
+    "void(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], int64[::1], "
     "int64, float64[:, ::1], int32[:, ::1], int32[:, ::1], int32[:, ::1])"
 )
 def rank_ways(
@@ -27,7 +27,6 @@ def rank_ways(
     bounds: Ids64,
     fixed: Ids32,
     units: Ids32,
-    values: Ids32,
     scores: Vector64,
     rules: Ids64,
     most: int,
@@ -43,7 +42,6 @@ def rank_ways(
         bounds: of segments.
         fixed: ids of segments that are one piece.
         units: of the trie.
-        values: of the trie.
         scores: (v + 1,) l; the last is that of an unknown character, -inf where it has no arc.
         rules: of the vocabulary.
         most: N.
@@ -67,7 +65,7 @@ def rank_ways(
                 ranks[start, rank] = rank
             continue
         for place in range(stop - 1, start - 1, -1):
-            count = list_arcs(data, place, stop, units, values, rules, arcs, stops)
+            count = list_arcs(data, place, stop, units, rules, arcs, stops)
             heads[:count] = 0
             for rank in range(most):
                 top, chosen = -math.inf, -1

@@ -1,10 +1,11 @@
-"""Keep pieces in a trie whose nodes are two numbers each.
+"""Keep pieces in a trie whose nodes are four numbers each.
 
 A double array: node `s` reaches its child for byte `c` at `t = base[s] XOR c`, which is a child
-only where `parent[t] == s`. The two numbers lie side by side, so that a step reads one place.
+only where `parent[t] == s`. A node's numbers lie side by side, so that a step reads one place, and
+every reference to a node is already multiplied by four:
 
 ```
-units   base 0 │ parent 0 │ base 1 │ parent 1 │ ...      values   piece id that ends here, or -1
+units   base │ parent │ id of the piece that ends here, or -1 │ 0 │ base │ parent │ ...
 ```
 
 Source: Aoe 1989, "An efficient digital search algorithm by using a double-array structure"; the
@@ -22,51 +23,49 @@ from service.numerics.dtypes import Bytes8, Ids32, Ids64
 from service.numerics.kernels import kernel
 
 _BLOCK = 256  # XOR of one byte stays inside a block, so the array is a whole number of them
+_UNIT = 4  # numbers a node
 _FREE, _NO_PARENT = -1, -2
 _KINDS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Trie:
-    """Hold the arrays of a trie.
+    """Hold the array of a trie.
 
     Attributes:
-        units: (2 m,) int32, base and parent of node 0, of node 1, and so on; node 0 is the root.
-        values: (m,) int32, what ends at a node, -1 where nothing does.
+        units: (4 m,) int32, base, parent and id of each node; the root is the first.
         longest: bytes of the longest key.
     """
 
     units: Ids32
-    values: Ids32
     longest: int
 
 
-def build_trie(keys: Sequence[bytes], values: Ids32) -> Trie:
+def build_trie(keys: Sequence[bytes], ids: Ids32) -> Trie:
     """Return the trie of distinct, non-empty keys.
 
     Args:
         keys: in any order.
-        values: (len(keys),) int32, at least 0; what each key stands for.
+        ids: (len(keys),) int32, at least 0; what each key stands for.
     """
     order = sorted(range(len(keys)), key=keys.__getitem__)
     data = np.frombuffer(bytearray().join([keys[place] for place in order]), dtype=np.uint8)
-    ends = np.cumsum([len(keys[place]) for place in order], dtype=np.int64)
-    starts = np.concatenate([np.zeros(1, np.int64), ends])
-    ordered = np.ascontiguousarray(values[order], dtype=np.int32)
-    units, found = _build(data, starts, ordered)
-    return Trie(units, found, max(map(len, keys), default=0))
+    starts = np.zeros(len(keys) + 1, np.int64)
+    np.cumsum([len(keys[place]) for place in order], out=starts[1:])
+    units = _build(data, starts, np.ascontiguousarray(ids[order], dtype=np.int32))
+    return Trie(units, max(map(len, keys), default=0))
 
 
-@kernel("int32(uint8[::1], int64, int64, int32[::1], int32[::1])")
-def find_key(data: Bytes8, start: int, end: int, units: Ids32, values: Ids32) -> int:
-    """Return the value of the key `data[start:end]`, or -1."""
+@kernel("int32(uint8[::1], int64, int64, int32[::1])")
+def find_key(data: Bytes8, start: int, end: int, units: Ids32) -> int:
+    """Return the id of the key `data[start:end]`, or -1."""
     node = 0
     for place in range(start, end):
-        child = units[2 * node] ^ data[place]
-        if units[2 * child + 1] != node:
+        child = units[node] ^ (np.int64(data[place]) << 2)
+        if units[child + 1] != node:
             return -1
         node = child
-    return int(values[node])
+    return int(units[node + 2])
 
 
 @kernel()
@@ -99,12 +98,12 @@ def _find_place(units: Ids32, labels: Ids32, count: int, cursors: Ids64) -> int:
     the search is linear in all, and the gaps that wide nodes leave are filled by narrow ones.
     """
     kind = min(count // 2, _KINDS - 1)
-    size = len(units) // 2
+    size = len(units) // _UNIT
     place = cursors[kind]
     while place < size:
         base = place ^ labels[0]
         number = 0
-        while number < count and units[2 * (base ^ labels[number]) + 1] == _FREE:
+        while number < count and units[_UNIT * (base ^ labels[number]) + 1] == _FREE:
             number += 1
         if number == count:
             break
@@ -114,21 +113,19 @@ def _find_place(units: Ids32, labels: Ids32, count: int, cursors: Ids64) -> int:
 
 
 @kernel()
-def _widen(units: Ids32, values: Ids32) -> tuple[Ids32, Ids32]:
-    """Return the arrays at twice their length, the new half free."""
-    more_units = np.full(2 * len(units), _FREE, np.int32)
-    more_units[: len(units)] = units
-    more_values = np.full(2 * len(values), -1, np.int32)
-    more_values[: len(values)] = values
-    return more_units, more_values
+def _free_units(nodes: int) -> Ids32:
+    """Return so many free nodes."""
+    units = np.zeros(_UNIT * nodes, np.int32)
+    units[1::_UNIT] = _FREE
+    units[2::_UNIT] = -1
+    return units
 
 
-@kernel("Tuple((int32[::1], int32[::1]))(uint8[::1], int64[::1], int32[::1])")
-def _build(data: Bytes8, starts: Ids64, given: Ids32) -> tuple[Ids32, Ids32]:
-    """Return units and values of sorted keys; a node is a range of keys that share a beginning."""
-    units = np.full(4 * _BLOCK, _FREE, np.int32)
-    units[0], units[1] = 0, _NO_PARENT
-    values = np.full(2 * _BLOCK, -1, np.int32)
+@kernel("int32[::1](uint8[::1], int64[::1], int32[::1])")
+def _build(data: Bytes8, starts: Ids64, given: Ids32) -> Ids32:
+    """Return the units of sorted keys; a node is a range of keys that share a beginning."""
+    units = _free_units(2 * _BLOCK)
+    units[1] = _NO_PARENT
     labels = np.empty(256, np.int32)
     edges = np.empty(257, np.int64)
     cursors = np.ones(_KINDS, np.int64)
@@ -140,19 +137,21 @@ def _build(data: Bytes8, starts: Ids64, given: Ids32) -> tuple[Ids32, Ids32]:
         node, first, behind, depth = waiting[done]
         done += 1
         if first < behind and starts[first] + depth == starts[first + 1]:
-            values[node] = given[first]  # sorted, so the key that ends here comes first
+            units[node + 2] = given[first]  # sorted, so the key that ends here comes first
             first += 1
         count = _split(data, starts, first, behind, depth, labels, edges)
         if count == 0:
             continue
         base = _find_place(units, labels, count, cursors)
         while base < 0:
-            units, values = _widen(units, values)
+            wider = _free_units(2 * len(units) // _UNIT)
+            wider[: len(units)] = units
+            units = wider
             base = _find_place(units, labels, count, cursors)
-        units[2 * node] = base
+        units[node] = _UNIT * base
         for number in range(count):
-            child = base ^ labels[number]
-            units[2 * child + 1] = node
+            child = _UNIT * (base ^ labels[number])
+            units[child + 1] = node
             waiting[seen] = (child, edges[number], edges[number + 1], depth + 1)
             seen += 1
-    return units, values
+    return units

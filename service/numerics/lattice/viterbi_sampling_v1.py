@@ -60,7 +60,7 @@ def _read_back(
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int32[::1], int32[::1], int32[::1], float64[::1], int64[::1], "
+    "int64(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], int64[::1], "
     "int32[::1], uint64[::1], uint64, int64, int32[::1], int32[::1], int64[::1], float64[::1])"
 )
 def sample_text_v1(
@@ -68,7 +68,6 @@ def sample_text_v1(
     bounds: Ids64,
     fixed: Ids32,
     units: Ids32,
-    values: Ids32,
     logs: Vector64,
     rules: Ids64,
     byte_ids: Ids32,
@@ -87,7 +86,6 @@ def sample_text_v1(
         bounds: of segments.
         fixed: ids of segments that are one piece.
         units: of the trie.
-        values: of the trie.
         logs: (v + 1,) α l.
         rules: of the vocabulary.
         byte_ids: of single bytes.
@@ -118,7 +116,7 @@ def sample_text_v1(
             for place in range(start, stop):
                 if held[place] == -math.inf:
                     continue
-                count = list_arcs(data, place, stop, units, values, rules, arcs, stops)
+                count = list_arcs(data, place, stop, units, rules, arcs, stops)
                 for arc in range(count):
                     end = stops[arc]
                     score = held[place] + logs[arcs[arc]]

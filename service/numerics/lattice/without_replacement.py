@@ -84,7 +84,7 @@ def _longer(numbers: np.ndarray) -> np.ndarray:
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int32[::1], int32[::1], int32[::1], float64[::1], int64[::1], "
+    "int64(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], int64[::1], "
     "int32[::1], float64[::1], uint64[::1], uint64, int64, int32[::1], int32[::1], int64[::1], "
     "float64[::1], float64[::1])"
 )
@@ -93,7 +93,6 @@ def draw_distinct(  # noqa: C901, PLR0912, PLR0915 - one search; its parts share
     bounds: Ids64,
     fixed: Ids32,
     units: Ids32,
-    values: Ids32,
     logs: Vector64,
     rules: Ids64,
     byte_ids: Ids32,
@@ -114,7 +113,6 @@ def draw_distinct(  # noqa: C901, PLR0912, PLR0915 - one search; its parts share
         bounds: of segments.
         fixed: ids of segments that are one piece.
         units: of the trie.
-        values: of the trie.
         logs: (v + 1,) α l.
         rules: of the vocabulary.
         byte_ids: of single bytes.
@@ -201,7 +199,7 @@ def draw_distinct(  # noqa: C901, PLR0912, PLR0915 - one search; its parts share
             count = 1
             arcs[0], stops[0] = fixed_at[place], stop_at[place]
         else:
-            count = list_arcs(data, place, stop_at[place], units, values, rules, arcs, stops)
+            count = list_arcs(data, place, stop_at[place], units, rules, arcs, stops)
         if used + count > capacity:
             capacity *= 2
             places = _longer(places)
