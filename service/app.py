@@ -12,12 +12,13 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
 from service.embedding.embedder import Embedder
+from service.embedding.transforms import Transforms
 from service.logs import configure_logs
 from service.metrics import Metrics
 from service.registry import choose_rooms
 from service.runtime.engine import open_engine
 from service.settings import Settings
-from service.stores.opening import open_cache
+from service.stores.opening import open_cache, open_objects
 from service.web import discovery, health
 from service.web.auth import make_guard, read_api_keys
 from service.web.call import CallMiddleware, Patience
@@ -58,10 +59,12 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as stack:
             stack.enter_context(open_tracing(settings.otlp_endpoint))
             cache = await stack.enter_async_context(open_cache(settings, metrics))
+            objects = await stack.enter_async_context(open_objects(settings))
             engine = await stack.enter_async_context(open_engine(settings, metrics))
             embedder = Embedder(engine, cache)
+            transforms = Transforms(objects, engine, embedder)
             names = tuple(room.name for room in rooms)
-            lent = Lent(settings, metrics, engine, cache, embedder, names)
+            lent = Lent(settings, metrics, engine, cache, objects, embedder, transforms, names)
             resources: dict[type, object] = {Lent: lent}
             for room, its_settings in zip(rooms, rooms_settings, strict=True):
                 pipeline = await stack.enter_async_context(room.open(lent, its_settings))

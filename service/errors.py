@@ -4,15 +4,16 @@
 ServiceError                     code, status, title, retryable
 ├ InvalidInput 422               EmptyInput · NotFinite · DimensionMismatch · SequenceTooLong
 ├ Unauthorized 401
-├ NotFound 404                   UnknownModel · UnknownRoute
+├ NotFound 404                   UnknownModel · UnknownArtefact · UnknownRoute
 ├ MethodNotAllowed 405
-├ Conflict 409
+├ Conflict 409                   ArtefactMismatch
 ├ PayloadTooLarge 413            TooManyItems · BodyTooLarge
 ├ UnsupportedMediaType 415
 ├ ClientLeft 499
 ├ Overloaded 429
 ├ Internal 500                   InvalidModelOutput
-├ Unavailable 503                ModelNotReady · ProviderMissing · ArtefactDamaged · Draining
+├ Unavailable 503                ModelNotReady · ProviderMissing · ArtefactDamaged · Draining ·
+│                                StorageUnavailable
 └ DeadlineExceeded 504
 ```
 
@@ -125,6 +126,13 @@ class UnknownModel(NotFound):
     title = "The model is unknown"
 
 
+class UnknownArtefact(NotFound):
+    """Nothing is stored under that name, or it was deleted."""
+
+    code = "unknown_artefact"
+    title = "The artefact is unknown"
+
+
 class UnknownRoute(NotFound):
     """No operation lives at that path."""
 
@@ -146,6 +154,13 @@ class Conflict(ServiceError):
     code = "conflict"
     status = 409
     title = "The request conflicts with what is stored"
+
+
+class ArtefactMismatch(Conflict):
+    """What is stored was made for another encoder."""
+
+    code = "artefact_mismatch"
+    title = "The artefact belongs to another encoder"
 
 
 class PayloadTooLarge(ServiceError):
@@ -227,10 +242,10 @@ class ModelNotReady(Unavailable):
 
 
 class ArtefactDamaged(Unavailable):
-    """A file of a model does not match the digest that is pinned for it."""
+    """A file of a model, or a stored value, does not match the digest that is kept for it."""
 
     code = "artefact_damaged"
-    title = "A model file does not match its manifest"
+    title = "A stored file does not match its digest"
     retryable = False
 
 
@@ -247,6 +262,13 @@ class Draining(Unavailable):
 
     code = "draining"
     title = "The service is stopping"
+
+
+class StorageUnavailable(Unavailable):
+    """What is stored cannot be read, or nothing can be stored."""
+
+    code = "storage_unavailable"
+    title = "The storage cannot be used"
 
 
 class DeadlineExceeded(ServiceError):

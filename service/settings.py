@@ -25,6 +25,12 @@ def default_models_dir() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "isotrope" / "models"
 
 
+def default_data_location() -> str:
+    """Return `$XDG_DATA_HOME/isotrope`, or the same under `~/.local/share`."""
+    data = os.environ.get("XDG_DATA_HOME")
+    return str((Path(data) if data else Path.home() / ".local" / "share") / "isotrope")
+
+
 CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -124,6 +130,12 @@ class Settings(BaseSettings):
     cache_ttl_seconds: PositiveInt = Field(
         7 * 24 * 3600,
         description="Life of a value in Redis, spread by ten per cent so that values do not expire together.",
+    )
+
+    data_location: str = Field(
+        default_factory=default_data_location,
+        min_length=1,
+        description="Where what users make is kept: a folder, or `s3://bucket/prefix` with the usual AWS_* variables. One that cannot be written costs a 503 for what creates something, and nothing else; an address that cannot be understood refuses to start.",
     )
 
     api_keys_file: Path | None = Field(

@@ -42,6 +42,15 @@ def models_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def data_location(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return the folder that every `Settings` of this session means; never the user's own."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SERVICE_DATA_LOCATION", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def settings(models_dir: Path) -> Settings:
     return Settings(models_dir=models_dir, access_log=False, log_level="error")

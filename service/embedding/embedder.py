@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from time import perf_counter
+from time import monotonic, perf_counter
 
 import numpy as np
 
-from service.errors import EmptyInput, Fault, InvalidInput
-from service.numerics.dtypes import Matrix32
+from service.errors import EmptyInput, Fault, InvalidInput, Overloaded
+from service.numerics.dtypes import Matrix32, Progress
 from service.runtime.engine import Encoder, Engine
 from service.runtime.tokenizer import Encoded, Truncate
 from service.stores.cache import VectorCache
@@ -21,6 +23,11 @@ from service.stores.keys import Keyspace
 REVISION = "1"
 # Up to here tokenising costs less than handing it to another thread and waking up again.
 INLINE_CHARACTERS = 2_000
+# Of long work: enough inputs to fill the executors for a second, few enough to leave the queue to
+# others; the next part waits in the queue before the one at work has ended.
+_PART_INPUTS = 256
+_PARTS_AT_ONCE = 2
+EMBED_STAGE = "embed"
 
 Inputs = Sequence[str] | Sequence[Sequence[int]]
 
@@ -130,6 +137,61 @@ class Embedder:
             hits=fetched.memory_hits + fetched.redis_hits,
         )
 
+    async def embed_all(
+        self,
+        inputs: Inputs,
+        *,
+        model: str | None,
+        options: EmbeddingOptions,
+        deadline: float,
+        progress: Progress,
+    ) -> Embedded:
+        """Return what `embed` does for more inputs than admission lets wait at one time.
+
+        Parts go in one after another, two at a time, so that the executors never idle and others'
+        requests find room between them. A part that is refused waits and tries again.
+
+        Args:
+            inputs: texts, or sequences of the model's own token ids.
+            model: encoder id, None for the default.
+            options: pooling, normalisation, truncation.
+            deadline: monotonic seconds until which the caller waits.
+            progress: told the stage `embed` after each part.
+
+        Raises:
+            ServiceError: as `embed` does; `Overloaded` only where the deadline leaves no time.
+        """
+        embed = partial(self._embed_patiently, model=model, options=options, deadline=deadline)
+        waiting: deque[asyncio.Task[Embedded]] = deque()
+        parts: list[Embedded] = []
+        progress(EMBED_STAGE, 0, len(inputs))
+        try:
+            for start in range(0, max(1, len(inputs)), _PART_INPUTS):
+                waiting.append(asyncio.create_task(embed(inputs[start : start + _PART_INPUTS])))
+                if len(waiting) == _PARTS_AT_ONCE:
+                    parts.append(await waiting.popleft())
+                    progress(EMBED_STAGE, min(len(parts) * _PART_INPUTS, len(inputs)), len(inputs))
+            while waiting:
+                parts.append(await waiting.popleft())
+            progress(EMBED_STAGE, len(inputs), len(inputs))
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        return _joined(parts)
+
+    async def _embed_patiently(
+        self, inputs: Inputs, *, model: str | None, options: EmbeddingOptions, deadline: float
+    ) -> Embedded:
+        while True:
+            try:
+                return await self.embed(inputs, model=model, options=options, deadline=deadline)
+            except Overloaded as error:
+                pause = error.retry_after_seconds or 1.0
+                if monotonic() + pause > deadline:
+                    raise
+                await asyncio.sleep(pause)
+
     async def _compute(self, job: _Job, positions: Sequence[int]) -> list[Entry]:
         """Tokenise and run the inputs at some positions; the cache calls it for what it lacks."""
         started = perf_counter()
@@ -157,6 +219,22 @@ class Embedder:
         if sum(map(len, inputs)) <= INLINE_CHARACTERS:
             return encode(inputs, job.truncate)  # type: ignore[arg-type]
         return await self._engine.compute(encode, inputs, job.truncate)
+
+
+def _joined(parts: Sequence[Embedded]) -> Embedded:
+    """Return the parts of one request as one; the seconds of a stage add up."""
+    stages: dict[str, float] = {}
+    for part in parts:
+        for name, seconds in part.stages.items():
+            stages[name] = stages.get(name, 0.0) + seconds
+    return Embedded(
+        vectors=np.concatenate([part.vectors for part in parts]),
+        tokens=[count for part in parts for count in part.tokens],
+        dropped_tokens=[count for part in parts for count in part.dropped_tokens],
+        encoder=parts[0].encoder,
+        stages=stages,
+        hits=sum(part.hits for part in parts),
+    )
 
 
 def _output_name(encoder: Encoder, options: EmbeddingOptions) -> str:

@@ -11,10 +11,12 @@ from fastapi import APIRouter, Depends, Request
 from pydantic_settings import BaseSettings
 
 from service.embedding.embedder import Embedder
+from service.embedding.transforms import Transforms
 from service.metrics import Metrics
 from service.runtime.engine import Engine
 from service.settings import Settings
 from service.stores.cache import VectorCache
+from service.stores.objects import Objects
 
 P = TypeVar("P")
 
@@ -28,7 +30,9 @@ class Lent:
         metrics: instruments.
         engine: models and compute threads.
         cache: cached embeddings.
+        objects: what users make, stored.
         embedder: texts to vectors.
+        transforms: whitening transforms, stored.
         rooms: names of the open capabilities.
     """
 
@@ -36,7 +40,9 @@ class Lent:
     metrics: Metrics
     engine: Engine
     cache: VectorCache
+    objects: Objects
     embedder: Embedder
+    transforms: Transforms
     rooms: tuple[str, ...]
 
 

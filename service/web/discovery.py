@@ -37,6 +37,7 @@ class Limits(BaseModel):
     max_batch_tokens: int
     max_queued_tokens: int
     request_deadline_ms: int
+    work_deadline_ms: int
 
 
 class MemoryTierState(BaseModel):
@@ -63,6 +64,15 @@ class CacheTiers(BaseModel):
     redis: RedisTierState | None
 
 
+class Storage(BaseModel):
+    """Say where what users make is kept, and whether that works."""
+
+    kind: Literal["folder", "bucket", "memory"]
+    location: str
+    state: Literal["usable", "unusable", "untried"]
+    problem: str | None = Field(description="What is wrong, where something is.")
+
+
 class Provider(BaseModel):
     """Set the execution provider in use beside the wish."""
 
@@ -83,6 +93,7 @@ class Info(BaseModel):
     threads: Threads
     limits: Limits
     cache: CacheTiers
+    storage: Storage
 
 
 class ModelCard(BaseModel):
@@ -116,7 +127,7 @@ class ModelList(BaseModel):
 
 @router.get("/v1/info", summary="What is running here?", response_model=Info)
 async def get_info(lent: CurrentLent) -> Response:
-    """Return version, providers really in use, threads, limits and the state of the cache."""
+    """Return version, providers really in use, threads, limits, and how cache and storage are."""
     settings, engine = lent.settings, lent.engine
     state = lent.cache.state()
     return json_response(
@@ -150,6 +161,7 @@ async def get_info(lent: CurrentLent) -> Response:
                 },
                 "redis": None if state.shared is None else asdict(state.shared),
             },
+            "storage": asdict(lent.objects.state()),
         }
     )
 

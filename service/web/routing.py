@@ -8,13 +8,12 @@ from typing import Any, ClassVar, get_args
 
 import orjson
 from fastapi import Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from service.errors import UnsupportedMediaType
+from service.errors import Fault, InvalidInput, UnsupportedMediaType
 from service.web.call import CLIENT_LEFT, SCOPE_KEY, Call
 from service.web.negotiation import JSON, NPY
 from service.web.wire import parse_npy
@@ -48,17 +47,26 @@ class NpyRequest(Request):
         self._model = model
         self._field = field
         self._given = query
+        self._matrix: object = None
 
     async def json(self) -> Any:  # noqa: ANN401 - the base class says so
         """Return the body's fields."""
         fields = {name: self._value(name, text) for name, text in self._given}
+        return {**fields, self._field: self._matrix}
+
+    async def parse(self) -> None:
+        """Read the array; what is raised inside `json()` the framework would hide.
+
+        Raises:
+            InvalidInput: the body is no array that is read here.
+        """
         try:
-            matrix = parse_npy(await self.body())
+            self._matrix = parse_npy(await self.body())
         except ValueError as error:
-            place = ("body", self._field)
-            wrong = {"type": "value_error", "loc": place, "msg": str(error), "input": "the body"}
-            raise RequestValidationError([wrong]) from error
-        return {**fields, self._field: matrix}
+            pointer = f"/{self._field}"
+            raise InvalidInput(
+                f"At {pointer}: {error}", faults=(Fault(pointer, str(error)),)
+            ) from None
 
     def _value(self, name: str, text: str) -> object:
         """Return a query parameter as JSON, or as the text that it is."""
@@ -116,6 +124,8 @@ class ServiceRoute(APIRoute):
                 await fast.body()
             except ClientDisconnect:  # the upload broke off
                 return Response(status_code=CLIENT_LEFT)
+            if isinstance(fast, NpyRequest):
+                await fast.parse()
             call: Call = request.scope[SCOPE_KEY]
             async with call.hold_to_deadline():
                 return await _while_connected(inner(fast), request.receive)

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from service import __version__, registry
 from service.app import create_app
+from service.registry import CAPABILITIES
 from service.settings import Settings
 from service.web.capability import Capability, Lent
 from tests.contract.problems import expect_problem
@@ -68,12 +69,12 @@ def test_unknown_models(client: TestClient, name: str) -> None:
     expect_problem(answer, 404, "unknown_model", DEFAULT)
 
 
-def test_info_says_what_is_running(client: TestClient) -> None:
+def test_info_says_what_is_running(client: TestClient, data_location: Path) -> None:
     info = client.get("/v1/info").json()
     assert info == {
         "name": "isotrope",
         "version": __version__,
-        "rooms": ["embeddings"],
+        "rooms": [room.name for room in CAPABILITIES],
         "default_model": DEFAULT,
         "providers": IsList(
             {"model": DEFAULT, "used": "cpu", "wished": "cpu", "as_wished": True}, length=...
@@ -82,14 +83,21 @@ def test_info_says_what_is_running(client: TestClient) -> None:
             affinity=IsInt(ge=1), executors=IsInt(ge=1), threads_per_run=1, spinning=False
         ),
         "limits": {
-            "max_body_bytes": 8 * 2**20,
+            "max_body_bytes": 96 * 2**20,
             "max_batch_tokens": 256,
             "max_queued_tokens": 65_536,
             "request_deadline_ms": 30_000,
+            "work_deadline_ms": 600_000,
         },
         "cache": {
-            "memory": {"entries": IsInt, "bytes": IsInt, "limit_bytes": 8 * 2**20},
+            "memory": {"entries": IsInt, "bytes": IsInt, "limit_bytes": 64 * 2**20},
             "redis": None,
+        },
+        "storage": {
+            "kind": "folder",
+            "location": str(data_location),
+            "state": "usable",
+            "problem": None,
         },
     }
 

@@ -65,6 +65,7 @@ def start_service(
                 env={
                     **os.environ,
                     "SERVICE_MODELS_DIR": str(models_dir),
+                    "SERVICE_DATA_LOCATION": str(Path(folder) / "data"),
                     "SERVICE_DRAIN_SECONDS": "0.2",
                     **(environment or {}),
                 },

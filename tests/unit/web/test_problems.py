@@ -14,7 +14,7 @@ from service import errors
 from service.errors import Overloaded, ServiceError
 from service.metrics import Metrics
 from service.web.auth import make_guard
-from service.web.call import CallMiddleware
+from service.web.call import CallMiddleware, Patience
 from service.web.problems import install_problem_handlers, shown
 from tests.contract.problems import expect_problem
 
@@ -50,7 +50,7 @@ def client(metrics: Metrics) -> Iterator[TestClient]:
     app.add_middleware(
         CallMiddleware,
         metrics=metrics,
-        deadline_ms=1000,
+        patience=Patience(1.0, 1.0),
         max_body_bytes=100,
         access_log=True,
         guard=make_guard(()),

@@ -1,0 +1,267 @@
+"""Find the exact nearest neighbours of every vector.
+
+```
+vectors ─► tiles of products ──────► candidate lists ──────► accurate distances ─► k nearest
+           one matrix product into   insertion; each product float64, ordered by
+           one buffer, upper         serves its row and its  (distance, index)
+           triangle only             column
+```
+
+A product tells the order of distances up to its rounding. So a few more candidates than k are kept,
+and the accurate distance has the last word: the result is that of comparing all pairs accurately,
+except where more than these few tie at the edge of a list; of those the first in order are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.errors import DimensionMismatch
+from service.numerics.distances import Metric, distance
+from service.numerics.dtypes import Ids32, Matrix32, Progress, Vector32
+from service.numerics.kernels import kernel
+
+# Products of near neighbours may stand in the wrong order by their rounding.
+_SPARE = 4
+# 1 MiB of products: still in the cache when they are read.
+_TILE_ROWS = 256
+_TILE_COLUMNS = 1024
+_CHUNK = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Hold the nearest rows of each row, nearest first, ties by index.
+
+    Attributes:
+        indices: (n, k) int32.
+        distances: (n, k) float32.
+    """
+
+    indices: Ids32
+    distances: Matrix32
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Take a step of progress and tell nobody."""
+
+
+@kernel("void(float32, int64, float32[::1], int32[::1])")
+def _insert(score: float, candidate: int, scores: Vector32, indices: Ids32) -> None:
+    """Put a candidate at its place in a list of falling scores; the last one falls out."""
+    place = scores.shape[0] - 1
+    while place > 0 and scores[place - 1] < score:
+        scores[place] = scores[place - 1]
+        indices[place] = indices[place - 1]
+        place -= 1
+    scores[place] = score
+    indices[place] = candidate
+
+
+@kernel(
+    "void(float32[:, ::1], int64, int64, float32[::1], float32[::1], float32[:, ::1],"
+    " int32[:, ::1])"
+)
+def _offer_both_ways(  # noqa: PLR0917 - a kernel takes arrays, by place
+    products: Matrix32,
+    first_row: int,
+    first_column: int,
+    half_squares: Vector32,
+    worst: Vector32,
+    scores: Matrix32,
+    indices: Ids32,
+) -> None:
+    """Offer the products right of the diagonal to the lists of their rows and of their columns.
+
+    A score is x·y - |y|²/2 seen from x: it falls as |x - y| grows. Whole chunks are passed over by
+    one vectorised comparison, since almost no product enters a list.
+    """
+    height, width = products.shape
+    last = scores.shape[1] - 1
+    for local in range(height):
+        row = first_row + local
+        own = half_squares[row]
+        for start in range(max(0, row + 1 - first_column), width, _CHUNK):
+            stop = min(start + _CHUNK, width)
+            bar = worst[row]
+            found = False
+            for column in range(start, stop):
+                product = products[local, column]
+                other = first_column + column
+                found |= (product - half_squares[other] > bar) | (product - own > worst[other])
+            if not found:
+                continue
+            for column in range(start, stop):
+                product = products[local, column]
+                other = first_column + column
+                score = product - half_squares[other]
+                if score > worst[row]:
+                    _insert(score, other, scores[row], indices[row])
+                    worst[row] = scores[row, last]
+                score = product - own
+                if score > worst[other]:
+                    _insert(score, row, scores[other], indices[other])
+                    worst[other] = scores[other, last]
+
+
+@kernel("void(float32[:, ::1], int64, float32[::1], float32[:, ::1], int32[:, ::1])")
+def _offer_to_rows(
+    products: Matrix32,
+    first_column: int,
+    half_squares: Vector32,
+    scores: Matrix32,
+    indices: Ids32,
+) -> None:
+    """Offer products to the lists of their rows."""
+    height, width = products.shape
+    last = scores.shape[1] - 1
+    for row in range(height):
+        for start in range(0, width, _CHUNK):
+            stop = min(start + _CHUNK, width)
+            bar = scores[row, last]
+            found = False
+            for column in range(start, stop):
+                found |= products[row, column] - half_squares[first_column + column] > bar
+            if not found:
+                continue
+            for column in range(start, stop):
+                score = products[row, column] - half_squares[first_column + column]
+                if score > scores[row, last]:
+                    _insert(score, first_column + column, scores[row], indices[row])
+
+
+@kernel(
+    "void(float32[:, ::1], float32[:, ::1], int32[:, ::1], int64, int32[:, ::1], float32[:, ::1])"
+)
+def _choose(  # noqa: PLR0917 - a kernel takes arrays, by place
+    queries: Matrix32,
+    vectors: Matrix32,
+    candidates: Ids32,
+    metric: int,
+    indices: Ids32,
+    distances: Matrix32,
+) -> None:
+    """Keep the nearest candidates of each query by accurate distance, ties by index."""
+    k = indices.shape[1]
+    for row in range(queries.shape[0]):
+        kept = 0
+        for at in range(candidates.shape[1]):
+            candidate = candidates[row, at]
+            apart = np.float32(distance(queries[row], vectors[candidate], metric))
+            place = kept
+            while place > 0 and (
+                distances[row, place - 1] > apart
+                or (distances[row, place - 1] == apart and indices[row, place - 1] > candidate)
+            ):
+                if place < k:
+                    distances[row, place] = distances[row, place - 1]
+                    indices[row, place] = indices[row, place - 1]
+                place -= 1
+            if place < k:
+                distances[row, place] = apart
+                indices[row, place] = candidate
+                kept = min(kept + 1, k)
+
+
+def nearest_neighbours(
+    vectors: Matrix32, *, k: int, metric: Metric, progress: Progress = silent
+) -> Neighbours:
+    """Return the k nearest other rows of every row.
+
+    Args:
+        vectors: (n, d) float32 from `prepare`.
+        k: neighbours wanted; where there are fewer other rows, all of them are returned.
+        metric: angle in radians, or straight line.
+        progress: told the rows done.
+
+    Returns:
+        (n, min(k, n - 1)) indices and distances; equal rows are neighbours at distance 0.
+    """
+    count = len(vectors)
+    k = min(k, count - 1)
+    kept = min(k + _SPARE, count - 1)
+    if k == 0:
+        return Neighbours(np.empty((count, 0), np.int32), np.empty((count, 0), np.float32))
+    half_squares = _half_squares(vectors, metric)
+    scores = np.full((count, kept), -np.inf, np.float32)
+    candidates = np.zeros((count, kept), np.int32)
+    worst = np.full(count, -np.inf, np.float32)
+    buffer = np.empty(_TILE_ROWS * _TILE_COLUMNS, np.float32)
+    for top in range(0, count, _TILE_ROWS):
+        progress("neighbours", top, count)
+        rows = vectors[top : top + _TILE_ROWS]
+        for left in range(top, count, _TILE_COLUMNS):
+            columns = vectors[left : left + _TILE_COLUMNS]
+            tile = buffer[: len(rows) * len(columns)].reshape(len(rows), len(columns))
+            np.matmul(rows, columns.T, out=tile)
+            _offer_both_ways(tile, top, left, half_squares, worst, scores, candidates)
+    found = choose_nearest(vectors, vectors, candidates, k=k, metric=metric)
+    progress("neighbours", count, count)
+    return found
+
+
+def nearest_rows(
+    queries: Matrix32, vectors: Matrix32, *, k: int, metric: Metric, progress: Progress = silent
+) -> Neighbours:
+    """Return the k nearest rows of `vectors` to every query; one that stands there finds itself.
+
+    Args:
+        queries: (m, d) float32 from `prepare`.
+        vectors: (n, d) float32 from `prepare`.
+        k: neighbours wanted; where there are fewer rows, all of them are returned.
+        metric: angle in radians, or straight line.
+        progress: told the queries done.
+
+    Returns:
+        (m, min(k, n)) indices into `vectors`, and distances.
+
+    Raises:
+        DimensionMismatch: queries and vectors have different lengths of rows.
+    """
+    if queries.shape[1] != vectors.shape[1]:
+        raise DimensionMismatch(
+            f"The query has {queries.shape[1]} numbers and the vectors have {vectors.shape[1]}."
+        )
+    kept = min(k + _SPARE, len(vectors))
+    half_squares = _half_squares(vectors, metric)
+    candidates = np.zeros((len(queries), kept), np.int32)
+    scores = np.full((len(queries), kept), -np.inf, np.float32)
+    buffer = np.empty(_TILE_ROWS * _TILE_COLUMNS, np.float32)
+    for top in range(0, len(queries), _TILE_ROWS):
+        progress("neighbours", top, len(queries))
+        rows = queries[top : top + _TILE_ROWS]
+        part = slice(top, top + len(rows))
+        for left in range(0, len(vectors), _TILE_COLUMNS):
+            columns = vectors[left : left + _TILE_COLUMNS]
+            tile = buffer[: len(rows) * len(columns)].reshape(len(rows), len(columns))
+            np.matmul(rows, columns.T, out=tile)
+            _offer_to_rows(tile, left, half_squares, scores[part], candidates[part])
+    return choose_nearest(queries, vectors, candidates, k=min(k, len(vectors)), metric=metric)
+
+
+def choose_nearest(
+    queries: Matrix32, vectors: Matrix32, candidates: Ids32, *, k: int, metric: Metric
+) -> Neighbours:
+    """Return the k nearest of some candidates for every query.
+
+    Args:
+        queries: (m, d) float32 from `prepare`.
+        vectors: (n, d) float32 from `prepare`.
+        candidates: (m, c) int32 rows of `vectors`, different within a row, c ≥ k.
+        k: how many to keep.
+        metric: angle in radians, or straight line.
+    """
+    indices = np.empty((len(queries), k), np.int32)
+    distances = np.empty((len(queries), k), np.float32)
+    _choose(queries, vectors, candidates, metric.code, indices, distances)
+    return Neighbours(indices, distances)
+
+
+def _half_squares(vectors: Matrix32, metric: Metric) -> Vector32:
+    """Return |x|²/2 of each row, or 0 for angles: unit vectors are ordered by the product alone."""
+    if metric is Metric.ANGULAR:
+        return np.zeros(len(vectors), np.float32)
+    halves: Vector32 = np.einsum("nd,nd->n", vectors, vectors) / np.float32(2)
+    return halves
