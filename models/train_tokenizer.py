@@ -35,9 +35,7 @@ SOURCES: tuple[TextSource, ...] = (
         version="3.11.2-6+deb12u9",
         file="python3.11-doc_3.11.2-6+deb12u9_all.deb",
         sha256="5b3594189d6ef9a6963ce0347fd307a1cc67620ad697e144db366070e2e146be",
-        members=re.compile(
-            r"/html/(faq|howto|library|reference|tutorial|using)/[^/]*\.html$"
-        ),
+        members=re.compile(r"/html/(faq|howto|library|reference|tutorial|using)/[^/]*\.html$"),
         read=read_html,
         licence="PSF-2.0",
     ),

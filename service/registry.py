@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.capabilities.embeddings.wiring import capability as embeddings
+from service.capabilities.tokenization.wiring import capability as tokenization
 from service.capabilities.whitening.wiring import capability as whitening
 from service.web.capability import Capability
 
-CAPABILITIES: tuple[Capability, ...] = (embeddings, whitening)
+CAPABILITIES: tuple[Capability, ...] = (embeddings, whitening, tokenization)
 
 
 def choose_rooms(names: Sequence[str]) -> tuple[Capability, ...]:

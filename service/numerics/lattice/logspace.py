@@ -77,8 +77,7 @@ def log_sum(numbers: Vector64, count: int) -> float:
 
 
 @kernel(
-    "void(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], int64[::1], "
-    "float64[::1])"
+    "void(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], int64[::1], float64[::1])"
 )
 def filter_log(
     data: Bytes8,
@@ -150,9 +149,7 @@ def sample_text_log(
                 continue
             while place < stop:
                 if left == 0:
-                    words = philox(
-                        block, np.uint64(sample), name, np.uint64(0), key[0], key[1]
-                    )
+                    words = philox(block, np.uint64(sample), name, np.uint64(0), key[0], key[1])
                     block += np.uint64(1)
                     left = 4
                 left -= 1
@@ -280,8 +277,7 @@ def list_marginals(
 
 
 @kernel(
-    "float64(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], "
-    "int64[::1], int64[::1])"
+    "float64(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], int64[::1], int64[::1])"
 )
 def score_cuts(
     data: Bytes8,

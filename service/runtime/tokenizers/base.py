@@ -107,6 +107,10 @@ class PieceTokenizer(ABC):
     def piece(self, piece_id: int) -> str:
         """Return a piece as people read it."""
 
+    def spell(self, piece: str | int) -> bytes:
+        """Return the bytes of normalised text that a piece stands for."""
+        return (self.piece(piece) if isinstance(piece, int) else piece).encode()
+
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, the normalised one that they were made from."""

@@ -85,6 +85,10 @@ class BytePiece(PieceTokenizer):
             return _SPECIAL[piece_id]
         return self._pieces[piece_id].decode("utf-8", "backslashreplace")
 
+    def spell(self, piece: str | int) -> bytes:
+        """Return the bytes of normalised text that a piece stands for."""
+        return self._pieces[piece] if isinstance(piece, int) else piece.encode()
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text; bytes that form no character are left out."""
         raw = b"".join(self._pieces[each] for each in ids if each >= len(_SPECIAL))

@@ -55,6 +55,7 @@ class HuggingFace(PieceTokenizer):
         self._merges: MergeTable | None = None
         self._suffix = ""
         self._most_characters = 0
+        self._prefix = str(model.get("continuing_subword_prefix") or "##").encode()
         size = max(_largest_id(model), *added.values(), 0) + 1
         if self.kind is Kind.UNIGRAM:
             self.vocabulary = _unigram(model, size)
@@ -96,6 +97,15 @@ class HuggingFace(PieceTokenizer):
         """Return a piece as the file spells it."""
         return str(self._tokenizer.id_to_token(piece_id) or "")
 
+    def spell(self, piece: str | int) -> bytes:
+        """Return the bytes of normalised text that a piece stands for."""
+        spelled = super().spell(piece)
+        if self.kind is not Kind.WORDPIECE:
+            return spelled
+        if spelled.startswith(self._prefix):
+            return spelled[len(self._prefix) :]
+        return _WORD_START + spelled
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text, as the file's decoder puts it together."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
@@ -113,9 +123,7 @@ class HuggingFace(PieceTokenizer):
             begin = end
         words.end_text()
 
-    def _add_word(
-        self, words: _Words, ids: list[int], span: tuple[Ids32, Ids32] | None
-    ) -> None:
+    def _add_word(self, words: _Words, ids: list[int], span: tuple[Ids32, Ids32] | None) -> None:
         if ids[0] >= _BYTES:
             words.add(b"\0", self._real_ids[ids[0]], span)
             return
@@ -289,7 +297,9 @@ def _bpe(model: Mapping[str, Any], size: int) -> tuple[Vocabulary, MergeTable]:
         merges[pieces[left], pieces[right]] = (float(rank), pieces[left + right])
     suffix = model.get("end_of_word_suffix") or ""
     symbols = {
-        piece: piece_id for piece, piece_id in pieces.items() if len(piece.removesuffix(suffix)) == 1
+        piece: piece_id
+        for piece, piece_id in pieces.items()
+        if len(piece.removesuffix(suffix)) == 1
     }
     whole = pieces if model.get("ignore_merges") else {}
     return vocabulary, make_table(symbols, merges, whole=whole, suffix=suffix)
@@ -303,8 +313,9 @@ def _wordpiece(model: Mapping[str, Any], size: int) -> Vocabulary:
     if unknown is None:
         _refuse("its vocabulary lacks its unknown piece")
     keys = {
-        piece[len(prefix) :].encode() if prefix and piece.startswith(prefix) else
-        _WORD_START + piece.encode(): piece_id
+        piece[len(prefix) :].encode()
+        if prefix and piece.startswith(prefix)
+        else _WORD_START + piece.encode(): piece_id
         for piece, piece_id in pieces.items()
         if piece != prefix and piece_id != unknown
     }

@@ -55,9 +55,7 @@ class SentencePiece(PieceTokenizer):
     ) -> Prepared:
         """Return normalised texts; each is one segment."""
         data, bounds = join_texts(texts)
-        found = normalise(
-            self._normaliser, data, bounds, aligned=aligned, keep_trailing=open_ended
-        )
+        found = normalise(self._normaliser, data, bounds, aligned=aligned, keep_trailing=open_ended)
         count = len(texts)
         segments = Segments(
             found.data,
