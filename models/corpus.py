@@ -24,7 +24,8 @@ _AR_SIZE = slice(48, 58)
 _SHORTEST_LINE = 4  # characters; below lie page numbers and marks of lists
 _SPACES = re.compile(r"\s+")
 _BLOCKS = frozenset(
-    "p li dd dt td th h1 h2 h3 h4 h5 h6 div section article ul ol table tr br title".split()
+    {*("p", "li", "dd", "dt", "td", "th", "h1", "h2", "h3", "h4", "h5", "h6", "div", "section")}
+    | {*("article", "ul", "ol", "table", "tr", "br", "title")}
 )
 _SILENT = frozenset({"script", "style", "pre", "nav", "head", "footer"})
 
@@ -99,7 +100,7 @@ class _PageReader(HTMLParser):
         self.parts: list[str] = []
         self._silent = 0
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002
         if tag in _SILENT:
             self._silent += 1
         elif tag in _BLOCKS:

@@ -16,6 +16,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from models.corpus import TextSource, lines_of, read_glosses, read_html, read_plain
 from models.errors import RecipeError
@@ -80,7 +81,7 @@ SOURCES: tuple[TextSource, ...] = (
         weight=2,  # a seventh of the bytes, and the only everyday Chinese
     ),
 )
-SETTINGS: Mapping[str, object] = {
+SETTINGS: Mapping[str, Any] = {
     "model_type": "unigram",
     "vocab_size": 32_000,
     "character_coverage": 0.9995,

@@ -9,7 +9,12 @@ import numpy as np
 
 from service.capabilities.tokenization.collection import Opened
 from service.capabilities.tokenization.drawing import masses_of
-from service.capabilities.tokenization.replies import PathWriter, Reply, path_slices
+from service.capabilities.tokenization.replies import (
+    PathWriter,
+    Reply,
+    character_starts,
+    path_slices,
+)
 from service.errors import Fault, InvalidInput
 from service.numerics.dtypes import Ids64, Vector64
 from service.numerics.lattice.cover import cover_end, first_open_place
@@ -35,7 +40,7 @@ def analyze(
     entropy, expected, cuts = measure_one(vocabulary, segments, logs, masses)
     writer = PathWriter(opened, prepared, [text], ("ids", "pieces"))
     places = _characters(segments)
-    leads = np.append(segments.data & 0xC0 != 0x80, True)  # noqa: FBT003 - and the end
+    leads = character_starts(segments.data)
     reply: Reply = {
         "normalized": writer.normalized(0),
         "log_partition": float(masses[0]),
@@ -69,7 +74,7 @@ def continue_text(opened: Opened, text: str, backoff: str | int, top_k: int) -> 
     Raises:
         InvalidInput: no piece covers the text.
     """
-    tokenizer, vocabulary = opened.tokenizer, opened.tokenizer.vocabulary
+    tokenizer = opened.tokenizer
     prepared = tokenizer.prepare([text], aligned=True, open_ended=True)
     segments = prepared.segments.one(0)
     best = tokenizer.best(prepared)
@@ -159,12 +164,12 @@ def _covers(
 
 def _characters(segments: Segments) -> Ids64:
     """Return the character that each byte, and the end, belongs to."""
-    leads = np.append(segments.data & 0xC0 != 0x80, True)  # noqa: FBT003 - and the end
+    leads = character_starts(segments.data)
     places: Ids64 = np.cumsum(leads, dtype=np.int64) - 1
     return places
 
 
-def _weighed(
+def _weighed(  # noqa: PLR0917 - what the kernel takes
     opened: Opened,
     segments: Segments,
     logs: Vector64,

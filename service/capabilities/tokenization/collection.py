@@ -93,7 +93,7 @@ class Collection:
         self._opened: OrderedDict[str, Opened] = OrderedDict()
         self._loading: dict[str, asyncio.Task[Opened]] = {}
 
-    async def list(self) -> list[Listed]:
+    async def all(self) -> list[Listed]:
         """Return every tokenizer, those of models first."""
         with_models = await self._engine.compute(self._in_models)
         uploaded = [
@@ -157,8 +157,8 @@ class Collection:
             Conflict: it belongs to a model.
             UnknownArtefact: there is none.
         """
-        if "@" not in tokenizer_id and await self._engine.compute(
-            self._find_in_models, tokenizer_id
+        if "@" not in tokenizer_id and (
+            await self._engine.compute(self._find_in_models, tokenizer_id) is not None
         ):
             raise Conflict(f"{tokenizer_id!r} belongs to a model and is not deleted here.")
         version = await self._versions.delete(tokenizer_id)

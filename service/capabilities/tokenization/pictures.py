@@ -24,13 +24,14 @@ def lattice_svg(analysis: dict[str, object], alpha: float) -> bytes:
     height = _TOP + _ROW * (max(rows, default=0) + 1) + _BASE_GAP + 44
     width = 2 * _MARGIN + max(_WIDTH * len(text), 420)
     base = height - 44
+    box = f'width="{width}" height="{height}"'
+    font = 'font-family="system-ui, sans-serif"'
+    title, hint = _title(analysis, alpha), "darker: used by more paths; below: chance of a cut"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif">',
-        f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
-        f'<text x="{_MARGIN}" y="28" font-size="15" fill="#1b2733">{_title(analysis, alpha)}</text>',
-        f'<text x="{_MARGIN}" y="46" font-size="11" fill="#5c6b7a">darker: used by more paths; '
-        "below: chance of a cut</text>",
+        f'<svg xmlns="http://www.w3.org/2000/svg" {box} viewBox="0 0 {width} {height}" {font}>',
+        f'<rect {box} fill="#ffffff"/>',
+        f'<text x="{_MARGIN}" y="28" font-size="15" fill="#1b2733">{title}</text>',
+        f'<text x="{_MARGIN}" y="46" font-size="11" fill="#5c6b7a">{hint}</text>',
     ]
     parts += [_bar(piece, row, base) for piece, row in zip(pieces, rows, strict=True)]
     parts += _characters(text, base)

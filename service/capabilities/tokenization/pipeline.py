@@ -66,8 +66,8 @@ class TokenizationPipeline:
 
     async def encode(
         self, tokenizer_id: str | None, texts: list[str], fields: Collection[str]
-    ) -> tuple[Opened, list[Reply]]:
-        """Return the best segmentation of every text.
+    ) -> tuple[Opened, list[Reply], int]:
+        """Return the best segmentation of every text, and the number of ids in all.
 
         Raises:
             PayloadTooLarge: too many texts, or bytes.
@@ -77,7 +77,8 @@ class TokenizationPipeline:
         opened = await self.tokenizers.open(tokenizer_id)
         if "log_prob" in fields or "log_partition" in fields:
             _require_law(opened)
-        return opened, await self._engine.compute(_encode, opened, texts, fields)
+        replies, tokens = await self._engine.compute(_encode, opened, texts, fields)
+        return opened, replies, tokens
 
     async def decode(
         self, tokenizer_id: str | None, rows: Sequence[Sequence[int]]
@@ -280,8 +281,8 @@ def _require_law(opened: Opened) -> None:
         )
 
 
-def _encode(opened: Opened, texts: list[str], fields: Collection[str]) -> list[Reply]:
-    """Return the best segmentation of each text."""
+def _encode(opened: Opened, texts: list[str], fields: Collection[str]) -> tuple[list[Reply], int]:
+    """Return the best segmentation of each text, and the number of ids."""
     tokenizer = opened.tokenizer
     aligned = "offsets" in fields or "byte_offsets" in fields
     prepared = tokenizer.prepare(texts, aligned=aligned)
@@ -308,4 +309,4 @@ def _encode(opened: Opened, texts: list[str], fields: Collection[str]) -> list[R
                 reply["log_prob"] = min(0.0, log_prob)
             if "log_partition" in fields:
                 reply["log_partition"] = log_partition
-    return replies
+    return replies, len(best.ids)

@@ -11,7 +11,7 @@ import numpy as np
 
 from service.capabilities.tokenization.collection import Opened
 from service.capabilities.tokenization.drawing import Drawn, piece_starts
-from service.numerics.dtypes import Ids32, Ids64
+from service.numerics.dtypes import Bools, Bytes8, Ids32, Ids64
 from service.numerics.lattice.linear import UNKNOWN
 from service.numerics.lattice.paths import Paths
 from service.runtime.tokenizers.base import Prepared
@@ -28,6 +28,13 @@ def path_slices(paths: Paths) -> list[slice | None]:
         slice(bounds[number], bounds[number + 1]) if count >= 0 else None
         for number, count in enumerate(paths.counts.tolist())
     ]
+
+
+def character_starts(data: Bytes8) -> Bools:
+    """Return for each byte of UTF-8, and for the end, whether a character begins there."""
+    starts = np.ones(len(data) + 1, np.bool_)
+    starts[:-1] = data & 0xC0 != 0x80  # noqa: PLR2004 - marks the bytes inside a character
+    return starts
 
 
 class PathWriter:
@@ -80,6 +87,7 @@ class PathWriter:
         return self.surface(text, 0, self._starts[text + 1] - self._starts[text])
 
     def surface(self, text: int, start: int, end: int) -> str:
+        """Return the normalised text between two places."""
         origin = self._starts[text]
         raw = self._prepared.segments.data[origin + start : origin + end].tobytes()
         return raw.decode("utf-8", "replace").replace(_MARK, "")
@@ -97,8 +105,7 @@ class PathWriter:
         found = self._characters.get(text)
         if found is None:
             raw = np.frombuffer(self._texts[text].encode(), dtype=np.uint8)
-            leads = np.append((raw & 0xC0) != 0x80, True)  # noqa: FBT003 - one more position
-            found = np.cumsum(leads, dtype=np.int64) - 1
+            found = np.cumsum(character_starts(raw), dtype=np.int64) - 1
             self._characters = {text: found}
         return found
 
@@ -157,5 +164,5 @@ def flat_table(parts: list[Drawn]) -> bytes:
 
 def _encoded(array: np.ndarray, dtype: str) -> Reply:
     little = np.ascontiguousarray(array, dtype=np.dtype(dtype).newbyteorder("<"))
-    data = base64.b64encode(little).decode("ascii")
+    data = base64.b64encode(little.tobytes()).decode("ascii")
     return {"dtype": dtype, "shape": list(array.shape), "data": data}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, File, Form, Path, Request, Response, UploadFile
@@ -32,6 +32,7 @@ from service.capabilities.tokenization.schemas import (
 )
 from service.errors import Fault, InvalidInput
 from service.numerics.dtypes import Progress
+from service.runtime.engine import Engine
 from service.stores.versions import Version
 from service.web.call import Call, CurrentCall
 from service.web.capability import CurrentLent, provide
@@ -56,7 +57,7 @@ _TOKENIZERS = "/v1/tokenization/tokenizers"
 @router.get(_TOKENIZERS, summary="Which tokenizers are there?", response_model=TokenizerList)
 async def list_tokenizers(pipeline: Pipeline) -> Response:
     """Return every tokenizer: those of models, those in the models folder, the uploaded ones."""
-    found = await pipeline.tokenizers.list()
+    found = await pipeline.tokenizers.all()
     default = pipeline.settings.default_tokenizer
     return json_response({"tokenizers": [_summary(each, default) for each in found]})
 
@@ -113,9 +114,8 @@ async def encode_texts(
 
     No special pieces are put around a text.
     """
-    opened, results = await pipeline.encode(body.tokenizer, body.texts, encode_fields(body))
+    opened, results, tokens = await pipeline.encode(body.tokenizer, body.texts, encode_fields(body))
     _note(call, opened)
-    tokens = sum(len(result["ids"]) for result in results if "ids" in result)  # type: ignore[arg-type]
     reply = _answered(opened) | {"results": results, "usage": _usage(body.texts, tokens)}
     return await json_reply(lent.engine, reply, numbers=4 * sum(map(len, body.texts)))
 
@@ -168,7 +168,15 @@ async def sample_segmentations(
         chunks = [chunk async for chunk in pipeline.sample(opened, body.texts, wanted, progress)]
         if kind == NPY:
             return Response(await pipeline.table(chunks), media_type=NPY)
-        return await _reply(pipeline, lent.engine, opened, body, wanted, fields, chunks)
+        return await _reply(
+            pipeline,
+            engine=lent.engine,
+            opened=opened,
+            body=body,
+            wanted=wanted,
+            fields=fields,
+            chunks=chunks,
+        )
 
     return await reply_with_progress(request, call, work)
 
@@ -236,7 +244,8 @@ async def continue_text(
 
 async def _reply(
     pipeline: TokenizationPipeline,
-    engine: Any,  # noqa: ANN401 - lent to json_reply as it is
+    *,
+    engine: Engine,
     opened: Opened,
     body: SampleRequest,
     wanted: Wanted,

@@ -58,14 +58,12 @@ Alpha = Annotated[_Alpha, BeforeValidator(_float, json_schema_input_type=_Alpha)
 Share = Annotated[_Share, BeforeValidator(_float, json_schema_input_type=_Share)]
 
 
-def _count(least: int, most: int) -> Any:  # noqa: ANN401 - a type made at run time
-    number = Annotated[int, Field(ge=least, le=most)]
-    return Annotated[number, BeforeValidator(whole, json_schema_input_type=number)]
-
-
-Samples = _count(1, MOST_SAMPLES)
-NBest = _count(0, MOST_SAMPLES)
-TopK = _count(1, 10_000)
+_Samples = Annotated[int, Field(ge=1, le=MOST_SAMPLES)]
+_NBest = Annotated[int, Field(ge=0, le=MOST_SAMPLES)]
+_TopK = Annotated[int, Field(ge=1, le=10_000)]
+Samples = Annotated[_Samples, BeforeValidator(whole, json_schema_input_type=_Samples)]
+NBest = Annotated[_NBest, BeforeValidator(whole, json_schema_input_type=_NBest)]
+TopK = Annotated[_TopK, BeforeValidator(whole, json_schema_input_type=_TopK)]
 
 
 def _read_ids(value: object) -> list[list[int]]:
@@ -217,8 +215,8 @@ class AnalyzeRequest(WireModel):
         json_schema_extra={"examples": [{"text": "unbelievable", "alpha": 1.0, "nbest": 3}]}
     )
 
-    text: str | None = Field(None, json_schema_extra=lambda schema: schema.pop("default", None))
-    texts: Texts | None = Field(None, json_schema_extra=lambda schema: schema.pop("default", None))
+    text: str | None = Field(None, description="One text; its results stand beside `results` too.")
+    texts: Texts | None = Field(None, description="Several texts.")
     tokenizer: TokenizerName | None = Field(None, description="Absent means the default one.")
     alpha: Alpha | None = Field(None, description="Exponent of the law; default 1.")
     nbest: NBest = Field(5, description="Best paths to list.")

@@ -4,6 +4,8 @@ best[e] = max over arcs (s, e, w) of best[s] + l[w], positions from left to righ
 does not replace an earlier one. SentencePiece keeps best as float32, BytePiece as float64.
 """
 
+# A kernel takes arrays by position, is one loop, and knows the bytes of UTF-8.
+# ruff: noqa: C901, PLR0917
 from __future__ import annotations
 
 import numpy as np

@@ -9,6 +9,8 @@ where a crossing piece begins with all of x[s:n] and is longer. So W[w] C[e] / C
 chance that w is the first piece after s, given that the text begins with x.
 """
 
+# A kernel takes arrays by position, is one loop, and knows the bytes of UTF-8.
+# ruff: noqa: PLR0917
 from __future__ import annotations
 
 import math

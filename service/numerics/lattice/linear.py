@@ -1,14 +1,15 @@
 """Filter a lattice backward and draw from it forward, with plain numbers instead of logarithms.
 
-For a text of n bytes and arcs (s, e, w), piece w being the bytes s to e, with weight W[w] = exp(α l[w]):
+For a text of n bytes and arcs (s, e, w), piece w being the bytes s to e, with weight
+W[w] = exp(α l[w]):
 
     B[n] = 1,   B[s] = Σ W[w] B[e] over the arcs that begin at s,   Z = B[0]
 
 B[s] is the mass of all ways to finish from s, so the arc (s, e, w) is drawn with probability
 W[w] B[e] / B[s], and a path with exactly exp(α Σ l) / Z. Every term is positive: the relative error
-is about n 2⁻⁵² however small Z is. So that B stays in range, what later arcs may still reach is now
-and then divided by a power of two, which is exact; the powers go into log Z. The arcs of a place are
-kept with their running sums, so a draw looks at nothing else.
+is about n 2⁻⁵² however small Z is. So that B stays in range, what later arcs may still reach is
+now and then divided by a power of two, which is exact; the powers go into log Z. The arcs of a
+place are kept with their running sums, so a draw looks at nothing else.
 
 A text is a row of segments that no piece crosses; a segment may be fixed to one id.
 
@@ -16,6 +17,8 @@ Source: forward filtering, backward sampling (Scott 2002), turned round so that 
 passes and pieces come out in reading order.
 """
 
+# A kernel takes arrays by position, is one loop, and knows the bytes of UTF-8.
+# ruff: noqa: PLR0917, PLR2004
 from __future__ import annotations
 
 import math

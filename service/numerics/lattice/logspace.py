@@ -12,6 +12,8 @@ From q(s, e) = exp(α l[w] + L[e] - L[s]), the chance of an arc given its start,
 Source: the forward-backward identities for a directed acyclic graph.
 """
 
+# A kernel takes arrays by position, is one loop, and knows the bytes of UTF-8.
+# ruff: noqa: C901, PLR0917, PLR2004
 from __future__ import annotations
 
 import math

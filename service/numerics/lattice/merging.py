@@ -7,11 +7,13 @@ its neighbours changes: p = 0 is plain BPE, p = 1 leaves the symbols alone.
 Source: Sennrich et al. 2016 (BPE); Provilkov et al. 2020 (dropout).
 """
 
+# A kernel takes arrays by position, is one loop, and knows the bytes of UTF-8.
+# ruff: noqa: PLR0915, PLR0917
 from __future__ import annotations
 
 import numpy as np
 
-from service.numerics.dtypes import Bytes8, Ids32, Ids64, Vector64
+from service.numerics.dtypes import Ids32, Ids64, Vector64
 from service.numerics.kernels import kernel
 from service.numerics.lattice.philox import philox, unit
 

@@ -9,6 +9,8 @@ spaces    leading and trailing ones go, runs become one, each is written as U+25
 Source: the file format of sentencepiece; the table's layout is that of darts-clone.
 """
 
+# A kernel takes arrays by position, is one loop, and knows the bytes of UTF-8.
+# ruff: noqa: PLR0917, PLR2004
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -155,6 +157,11 @@ def _unit_step(unit: int) -> int:
 
 
 @kernel()
+def _unit(table: npt.NDArray[np.uint32], position: int) -> int:
+    return int(np.int64(table[position]))
+
+
+@kernel()
 def _longest_key(
     data: Bytes8, place: int, end: int, table: npt.NDArray[np.uint32]
 ) -> tuple[int, int]:
@@ -163,12 +170,12 @@ def _longest_key(
         return 0, 0
     size = len(table)
     length, offset = 0, 0
-    position = _unit_step(np.int64(table[0]))
+    position = _unit_step(_unit(table, 0))
     for here in range(place, end):
-        position ^= np.int64(data[here])
+        position ^= int(data[here])
         if position >= size:
             break
-        unit = np.int64(table[position])
+        unit = _unit(table, position)
         if unit & 0x800000FF != np.int64(data[here]):
             break
         position ^= _unit_step(unit)
@@ -176,7 +183,7 @@ def _longest_key(
             break
         if unit & 0x100:
             length = here + 1 - place
-            offset = np.int64(table[position]) & 0x7FFFFFFF
+            offset = _unit(table, position) & 0x7FFFFFFF
     return length, offset
 
 
@@ -245,12 +252,12 @@ def _begins_key(
         return True
     if len(table) == 0:
         return False
-    position = _unit_step(np.int64(table[0]))
+    position = _unit_step(_unit(table, 0))
     for here in range(length):
-        position ^= np.int64(text[here])
+        position ^= int(text[here])
         if position >= len(table):
             return False
-        unit = np.int64(table[position])
+        unit = _unit(table, position)
         if unit & 0x800000FF != np.int64(text[here]):
             return False
         position ^= _unit_step(unit)

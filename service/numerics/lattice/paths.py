@@ -14,8 +14,8 @@ from service.numerics.lattice.linear import sample_texts
 from service.numerics.lattice.logspace import filter_log, measure_text, sample_text_log
 from service.numerics.lattice.ranking import rank_ways, read_ways
 from service.numerics.lattice.viterbi_sampling_v1 import sample_text_v1
-from service.numerics.lattice.without_replacement import draw_distinct
 from service.numerics.lattice.vocabulary import MOST_PIECE_BYTES, Segments, Vocabulary
+from service.numerics.lattice.without_replacement import draw_distinct
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ that follows). The ways of a place come from merging those of its arcs' ends, ea
 Source: k-best parsing over a directed acyclic graph, algorithm 1 of Huang and Chiang 2005.
 """
 
+# A kernel takes arrays by position, is one loop, and knows the bytes of UTF-8.
+# ruff: noqa: C901, PLR0917
 from __future__ import annotations
 
 import math

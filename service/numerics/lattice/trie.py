@@ -12,6 +12,8 @@ Source: Aoe 1989, "An efficient digital search algorithm by using a double-array
 XOR in place of a sum is that of darts-clone.
 """
 
+# A kernel takes arrays by position, is one loop, and knows the bytes of UTF-8.
+# ruff: noqa: PLR0917
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,13 +1,15 @@
 """Draw by the first published rule of Viterbi sampling: biased, kept for comparison.
 
 As the best path is searched from left to right, a new arc replaces the incumbent at its end with
-probability sigmoid(α (new - incumbent)), both being scores of the paths that happen to be held. Of m
-equally good arcs into one place the last wins half the time, the first two 2^-(m-1) each, where
+probability sigmoid(α (new - incumbent)), both being scores of the paths that happen to be held. Of
+m equally good arcs into one place the last wins half the time, the first two 2^-(m-1) each, where
 1/m would be right. `linear` draws from the law itself.
 
 Source: Su Jianlin 2023, kexue.fm/archives/9768 (withdrawn by its author in archives/9811).
 """
 
+# A kernel takes arrays by position, is one loop, and knows the bytes of UTF-8.
+# ruff: noqa: C901, PLR0917
 from __future__ import annotations
 
 import math

@@ -1,15 +1,17 @@
 """Draw distinct segmentations: the K paths with the largest Gumbel-perturbed log-probabilities.
 
-Each path i gets G[i] = log p[i] + Gumbel noise; the K largest are a sample without replacement. They
-are found without listing the paths: a partial path carries the largest G of all paths through it,
-and its children get noise conditioned on having that largest value between them. The most promising
-partial path is extended first, so the paths come out in falling G. The (K + 1)-th value, κ, gives
-each path the chance to have been included, given the rest: 1 - exp(-exp(log p[i] - κ)).
+Each path i gets G[i] = log p[i] + Gumbel noise; the K largest are a sample without replacement.
+They are found without listing the paths: a partial path carries the largest G of all paths through
+it, and its children get noise conditioned on having that largest value between them. The most
+promising partial path is extended first, so the paths come out in falling G. The (K + 1)-th value,
+κ, gives each path the chance to have been included, given the rest: 1 - exp(-exp(log p[i] - κ)).
 
 Source: Kool et al. 2019, "Stochastic beams and where to find them"; the order of search is that of
 A* sampling (Maddison et al. 2014).
 """
 
+# A kernel takes arrays by position, is one loop, and knows the bytes of UTF-8.
+# ruff: noqa: PLR0917
 from __future__ import annotations
 
 import math

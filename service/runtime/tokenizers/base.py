@@ -92,7 +92,7 @@ class PieceTokenizer(ABC):
         """Return the segmentation that the original library gives, id for id."""
         return best_paths(self.vocabulary, prepared.segments)
 
-    def drop_merges(self, prepared: Prepared, dropout: Dropout) -> Paths:
+    def drop_merges(self, prepared: Prepared, dropout: Dropout) -> Paths:  # noqa: ARG002
         """Return segmentations by BPE-dropout, text by text.
 
         Raises:

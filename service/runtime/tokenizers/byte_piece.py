@@ -53,7 +53,11 @@ class BytePiece(PieceTokenizer):
         self.vocabulary = make_vocabulary(keys, ids, scores, unknown_id=-1, unknown_score=None)
 
     def prepare(
-        self, texts: Sequence[str], *, aligned: bool = False, open_ended: bool = False
+        self,
+        texts: Sequence[str],
+        *,
+        aligned: bool = False,
+        open_ended: bool = False,  # noqa: ARG002 - spaces at the end are never dropped here
     ) -> Prepared:
         """Return texts in NFC, a segment a line."""
         data = bytearray()
@@ -80,7 +84,7 @@ class BytePiece(PieceTokenizer):
         return Prepared(segments, np.concatenate(starts), np.concatenate(stops))
 
     def piece(self, piece_id: int) -> str:
-        """Return a piece as text; bytes that form no character are written as \\xNN."""
+        """Return a piece as text; bytes that form no character stand in hexadecimal."""
         if piece_id < len(_SPECIAL):
             return _SPECIAL[piece_id]
         return self._pieces[piece_id].decode("utf-8", "backslashreplace")

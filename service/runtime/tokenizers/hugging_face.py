@@ -50,7 +50,7 @@ class HuggingFace(PieceTokenizer):
         self.kind = _KINDS[model["type"]]
         added = _added_ids(described, self._tokenizer)
         self._real_ids = {
-            self._splitter.token_to_id(text): piece_id for text, piece_id in added.items()
+            int(self._splitter.token_to_id(text) or 0): piece_id for text, piece_id in added.items()
         }
         self._merges: MergeTable | None = None
         self._suffix = ""
@@ -68,9 +68,13 @@ class HuggingFace(PieceTokenizer):
         self._unknown = int(self.vocabulary.rules[0])
 
     def prepare(
-        self, texts: Sequence[str], *, aligned: bool = False, open_ended: bool = False
+        self,
+        texts: Sequence[str],
+        *,
+        aligned: bool = False,
+        open_ended: bool = False,  # noqa: ARG002 - the file's normaliser is used as it is
     ) -> Prepared:
-        """Return the words of every text, as the library's own normaliser and splitter give them."""
+        """Return the words of every text, as the library normalises and splits it."""
         call = self._splitter.encode_batch if aligned else self._splitter.encode_batch_fast
         encodings = call(list(texts), add_special_tokens=False)
         words = _Words()
@@ -189,7 +193,7 @@ def _after(
 
 
 def _byte_places(text: str, encoding: Encoding) -> tuple[Ids32, Ids32]:
-    """Return the original bytes, first and behind the last, of each id; the library counts characters."""
+    """Return the original bytes, first and behind the last, of each id."""
     lengths = [len(character.encode()) for character in text]
     at = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
     spans = np.array(encoding.offsets, np.int64).reshape(-1, 2)
@@ -240,7 +244,7 @@ def _byte_speller(described: Mapping[str, Any]) -> dict[str, Any]:
 
 def _added_ids(described: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, int]:
     texts = [str(each["content"]) for each in described.get("added_tokens") or []]
-    return {text: int(tokenizer.token_to_id(text)) for text in texts}
+    return {text: int(tokenizer.token_to_id(text) or 0) for text in texts}
 
 
 def _largest_id(model: Mapping[str, Any]) -> int:

@@ -148,7 +148,7 @@ def _split(word: str, table: MergeTable, splitter: re.Pattern[str]) -> tuple[Ids
     return np.array(ids, np.int32), ends
 
 
-def _print(
+def _print(  # noqa: PLR0917 - one loop's state
     symbols: Ids32,
     cuts: Ids32,
     shift: int,

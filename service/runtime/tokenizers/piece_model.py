@@ -20,7 +20,7 @@ from service.errors import InvalidInput
 from service.numerics.dtypes import Bytes8
 from service.numerics.lattice.normaliser import SpaceRules
 from service.runtime.tokenizers.limits import MOST_PIECES, check_pieces, check_scores
-from service.runtime.tokenizers.protobuf import Malformed, fields
+from service.runtime.tokenizers.protobuf import MalformedError, fields
 
 _PIECE, _TRAINER, _NORMALISER = 1, 2, 3
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
@@ -67,7 +67,7 @@ def parse_piece_model(content: bytes) -> PieceModel:
     """
     try:
         return _parse(memoryview(content))
-    except (Malformed, struct.error, UnicodeDecodeError) as error:
+    except (MalformedError, struct.error, UnicodeDecodeError) as error:
         _refuse(f"it is cut short or malformed ({error})")
 
 
@@ -167,7 +167,7 @@ def _number(values: dict[int, int | memoryview], field: int, default: int) -> in
 
 def _bytes(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
-        raise Malformed("a number stands where bytes belong")
+        raise MalformedError("a number stands where bytes belong")
     return value
 
 

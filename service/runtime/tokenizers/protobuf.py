@@ -8,7 +8,7 @@ _VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
 _NUMBER_BITS, _MORE = 64, 0x80
 
 
-class Malformed(ValueError):
+class MalformedError(ValueError):
     """The bytes are no such message."""
 
 
@@ -16,7 +16,7 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Yield the number and value of each field: whole numbers as they are, the rest as bytes.
 
     Raises:
-        Malformed: a field is cut short, or of a form that is not in use.
+        MalformedError: a field is cut short, or of a form that is not in use.
     """
     position, size = 0, len(message)
     while position < size:
@@ -31,10 +31,10 @@ def fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         elif wire in (_EIGHT_BYTES, _FOUR_BYTES):
             length = 8 if wire == _EIGHT_BYTES else 4
         else:
-            raise Malformed(f"wire type {wire} at byte {position}")
+            raise MalformedError(f"wire type {wire} at byte {position}")
         end = position + length
         if tag < _MORE // 16 or end > size:
-            raise Malformed(f"field {tag >> 3} ends at byte {end} of {size}")
+            raise MalformedError(f"field {tag >> 3} ends at byte {end} of {size}")
         yield tag >> 3, message[position:end]
         position = end
 
@@ -49,4 +49,4 @@ def _varint(message: memoryview, position: int) -> tuple[int, int]:
         if byte < _MORE:
             return number, position
         shift += 7
-    raise Malformed(f"a number does not end at byte {position}")
+    raise MalformedError(f"a number does not end at byte {position}")
