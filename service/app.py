@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
 from service.embedding.embedder import Embedder
+from service.embedding.transforms import Transforms
 from service.logs import configure_logs
 from service.metrics import Metrics
 from service.registry import choose_rooms
@@ -61,8 +62,9 @@ def create_app(settings: Settings) -> FastAPI:
             objects = await stack.enter_async_context(open_objects(settings))
             engine = await stack.enter_async_context(open_engine(settings, metrics))
             embedder = Embedder(engine, cache)
+            transforms = Transforms(objects, engine, embedder)
             names = tuple(room.name for room in rooms)
-            lent = Lent(settings, metrics, engine, cache, objects, embedder, names)
+            lent = Lent(settings, metrics, engine, cache, objects, embedder, transforms, names)
             resources: dict[type, object] = {Lent: lent}
             for room, its_settings in zip(rooms, rooms_settings, strict=True):
                 pipeline = await stack.enter_async_context(room.open(lent, its_settings))

@@ -6,7 +6,7 @@ ServiceError                     code, status, title, retryable
 ├ Unauthorized 401
 ├ NotFound 404                   UnknownModel · UnknownArtefact · UnknownItem · UnknownRoute
 ├ MethodNotAllowed 405
-├ Conflict 409
+├ Conflict 409                   ArtefactMismatch
 ├ PayloadTooLarge 413            TooManyItems · BodyTooLarge
 ├ UnsupportedMediaType 415
 ├ ClientLeft 499
@@ -161,6 +161,13 @@ class Conflict(ServiceError):
     code = "conflict"
     status = 409
     title = "The request conflicts with what is stored"
+
+
+class ArtefactMismatch(Conflict):
+    """What is stored was made for another encoder."""
+
+    code = "artefact_mismatch"
+    title = "The artefact belongs to another encoder"
 
 
 class PayloadTooLarge(ServiceError):

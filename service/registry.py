@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.capabilities.embeddings.wiring import capability as embeddings
+from service.capabilities.whitening.wiring import capability as whitening
 from service.web.capability import Capability
 
-CAPABILITIES: tuple[Capability, ...] = (embeddings,)
+CAPABILITIES: tuple[Capability, ...] = (embeddings, whitening)
 
 
 def choose_rooms(names: Sequence[str]) -> tuple[Capability, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from service.errors import DimensionMismatch, InvalidInput, NotFinite
-from service.numerics.dtypes import Matrix32, Vector32
+from service.numerics.dtypes import Matrix32, Matrix64, Vector32
 
 
 def require_finite(vectors: Matrix32) -> None:
@@ -23,11 +23,11 @@ def require_finite(vectors: Matrix32) -> None:
     )
 
 
-def unit_rows(vectors: Matrix32) -> Matrix32:
+def unit_rows(vectors: Matrix32 | Matrix64) -> Matrix32:
     """Return each row divided by its Euclidean length.
 
     Args:
-        vectors: (n, d) float32.
+        vectors: (n, d) float32 or float64.
 
     Raises:
         InvalidInput: a row has length 0, which has no direction.

@@ -9,7 +9,6 @@ fsync, link and rename.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,9 +64,8 @@ class Folder:
         self._sync_folders(place)
         return created
 
-    def sweep(self, older_than_seconds: float) -> None:
-        """Remove what writers that were killed left unfinished."""
-        before = time.time() - older_than_seconds
+    def sweep(self, before: float) -> None:
+        """Remove files that were begun before a moment (seconds since 1970) and never finished."""
         for path in self._staging.iterdir():
             if path.stat().st_mtime < before:
                 path.unlink(missing_ok=True)

@@ -33,20 +33,25 @@ _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?
 _MEMORY = "memory://"
 _PROBE = "probe"
 
-# A request waits for storage, so a bucket that is away must be noticed within its deadline. Large
-# values get the time that a slow line needs for them on top.
-_PATIENT_SECONDS = 10.0
+# A request waits for storage: a bucket that is away must be noticed within the request's deadline.
 _SLOW_BYTES_PER_SECOND = 8 * 2**20
-_CLIENT: ClientConfig = {"connect_timeout": "2s", "read_timeout": "5s", "timeout": "60s"}
+_CLIENT: ClientConfig = {
+    "connect_timeout": "2s",
+    "read_timeout": "5s",
+    "timeout": "60s",
+    "allow_http": True,  # who writes http:// into AWS_ENDPOINT_URL means it
+}
 _RETRIES: RetryConfig = {
     "max_retries": 2,
-    "retry_timeout": timedelta(seconds=_PATIENT_SECONDS),
+    "retry_timeout": timedelta(seconds=10),
     "backoff": {
         "init_backoff": timedelta(milliseconds=100),
         "max_backoff": timedelta(seconds=1),
         "base": 2,
     },
 }
+
+_RETRY_AFTER_SECONDS = 5.0
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -96,16 +101,19 @@ class Objects:
     Args:
         location: a folder, `s3://bucket/prefix` (`AWS_*` in the environment say how to reach it),
             or `memory://` for what may be forgotten.
+        patient_seconds: longest time of one call; a large value gets more, as a slow line needs.
 
     Raises:
         ValueError: the location cannot be understood.
     """
 
     __slots__ = (
-        "_folder", "_kind", "_location", "_overwrites", "_store", "_tried", "_troubles",
+        "_folder", "_kind", "_location", "_overwrites", "_patient_seconds", "_store", "_tried",
+        "_troubles",
     )  # fmt: skip
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, *, patient_seconds: float = 10.0) -> None:
+        self._patient_seconds = patient_seconds
         self._location = location
         self._folder: Folder | None = None
         self._store: LocalStore | S3Store | MemoryStore | None = None
@@ -123,7 +131,8 @@ class Objects:
 
     def state(self) -> StorageState:
         """Return whether the storage can be used, as far as the latest calls tell."""
-        problem = "; ".join(sorted(self._troubles.values())) or None
+        problems = {*self._troubles.values(), *((_OVERWRITES,) if self._overwrites else ())}
+        problem = "; ".join(sorted(problems)) or None
         state: Literal["usable", "unusable", "untried"] = "usable" if self._tried else "untried"
         return StorageState(self._kind, self._location, "unusable" if problem else state, problem)
 
@@ -228,11 +237,15 @@ class Objects:
         for each in await self.list(prefix):
             await self.delete(each.key)
 
-    async def sweep(self, older_than_seconds: float) -> None:
-        """Remove the unfinished files of writers that were killed."""
+    async def sweep(self, before: datetime) -> None:
+        """Remove what writers that were killed began before a moment and left unfinished.
+
+        Raises:
+            StorageUnavailable: it could not be removed.
+        """
         if self._folder is not None:
             async with self._calling("writing"):
-                await asyncio.to_thread(self._folder.sweep, older_than_seconds)
+                await asyncio.to_thread(self._folder.sweep, before.timestamp())
 
     def _reach(self) -> LocalStore | S3Store | MemoryStore:
         if self._store is None:
@@ -245,7 +258,7 @@ class Objects:
     async def _calling(self, doing: Doing, size: int = 0) -> AsyncIterator[None]:
         """Bound one call in time, and turn what goes wrong into one error."""
         try:
-            async with asyncio.timeout(_PATIENT_SECONDS + size / _SLOW_BYTES_PER_SECOND):
+            async with asyncio.timeout(self._patient_seconds + size / _SLOW_BYTES_PER_SECOND):
                 yield
         except TimeoutError as error:
             raise self._failed(doing, "it did not answer in time") from error
@@ -262,11 +275,13 @@ class Objects:
         self, doing: Doing, reason: str, error: Exception | None = None
     ) -> StorageUnavailable:
         if self._troubles.get(doing) != reason:
-            logger.error("storage_failed", location=self._location, reason=reason, detail=error)
+            detail = str(error).partition("\n")[0]
+            logger.error("storage_failed", location=self._location, reason=reason, detail=detail)
         self._troubles[doing] = reason
         return StorageUnavailable(
             f"The storage cannot be used for {doing}: {reason}. Whoever runs the service finds it "
-            "at SERVICE_DATA_LOCATION and its state in /v1/info. Send the request again later."
+            "at SERVICE_DATA_LOCATION and its state in /v1/info. Send the request again later.",
+            retry_after_seconds=_RETRY_AFTER_SECONDS,
         )
 
 
@@ -276,7 +291,13 @@ def _open_bucket(location: str) -> S3Store:
             "SERVICE_DATA_LOCATION is neither a folder nor s3://bucket/prefix; credentials and "
             "endpoint do not belong into it: set AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …"
         )
-    return S3Store.from_url(location, client_options=_CLIENT, retry_config=_RETRIES)
+    try:
+        return S3Store.from_url(location, client_options=_CLIENT, retry_config=_RETRIES)
+    except BaseError as error:  # a half of the credentials, say
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"SERVICE_DATA_LOCATION cannot be used with these AWS_*: {reason}"
+        ) from None
 
 
 def _check(key: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import structlog
 
@@ -74,6 +75,6 @@ async def open_objects(settings: Settings) -> AsyncIterator[Objects]:
 async def _tidy(objects: Objects) -> None:
     await objects.prove()
     try:
-        await sweep(objects)
+        await sweep(objects, now=datetime.now(UTC))
     except ServiceError as error:  # the next start tries again
         logger.warning("storage_not_swept", detail=error.detail)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -21,7 +21,7 @@ ORPHAN_AGE = timedelta(hours=1)
 CLAIM_AGE = timedelta(days=1)
 
 
-async def sweep(objects: Objects) -> int:
+async def sweep(objects: Objects, *, now: datetime) -> int:
     """Remove unfinished files, blobs that nothing points to and old claims; return their number.
 
     Where a record is damaged, the blobs beside it stay: it may come back from a backup.
@@ -29,8 +29,7 @@ async def sweep(objects: Objects) -> int:
     Raises:
         StorageUnavailable: the storage cannot be used.
     """
-    await objects.sweep(ORPHAN_AGE.total_seconds())
-    now = datetime.now(UTC)
+    await objects.sweep(now - ORPHAN_AGE)
     # Listed once, records and blobs together: a record that comes later has younger blobs, or a
     # claim that is in this list or younger than its blobs.
     stored = await objects.list("")

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic_settings import BaseSettings
 
 from service.embedding.embedder import Embedder
+from service.embedding.transforms import Transforms
 from service.metrics import Metrics
 from service.runtime.engine import Engine
 from service.settings import Settings
@@ -31,6 +32,7 @@ class Lent:
         cache: cached embeddings.
         objects: what users make, stored.
         embedder: texts to vectors.
+        transforms: whitening transforms, stored.
         rooms: names of the open capabilities.
     """
 
@@ -40,6 +42,7 @@ class Lent:
     cache: VectorCache
     objects: Objects
     embedder: Embedder
+    transforms: Transforms
     rooms: tuple[str, ...]
 
 

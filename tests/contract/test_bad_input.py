@@ -106,7 +106,7 @@ BODIES: dict[str, tuple[str, bytes, str, str]] = {
     "no texts": (S, b'{"texts": []}', INVALID, "got []"),
     "null texts": (S, b'{"texts": null}', INVALID, "got None"),
     "null vectors": (S, b'{"vectors": null}', INVALID, "got None"),
-    "unknown metric": (S, b'{"texts":["a"],"metric":"csls"}', INVALID, "'csls'"),
+    "unknown metric": (S, b'{"texts":["a"],"metric":"dot"}', INVALID, "'dot'"),
     "vectors NaN": (S, b'{"vectors": [[NaN, 1]]}', INVALID, "character 14"),
     "vectors Infinity": (S, b'{"vectors": [[Infinity]]}', INVALID, "character 14"),
     "vectors 1e400": (S, b'{"vectors": [[1e400]]}', INVALID, "infinity"),

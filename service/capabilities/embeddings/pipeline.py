@@ -1,21 +1,55 @@
-"""Embed, shorten and compare."""
+"""Embed, shorten, whiten and compare."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from service.capabilities.embeddings.settings import EmbeddingsSettings
 from service.embedding.embedder import Embedded, Embedder, EmbeddingOptions, Inputs
+from service.embedding.transforms import Transforms
 from service.errors import Fault, TooManyItems
 from service.numerics.dtypes import Matrix32
+from service.numerics.hubness import Metric, pair_similarities, similarity_matrix
 from service.numerics.vectors import cosine_matrix, first_dimensions, pair_cosines
 from service.runtime.engine import Engine
 
 # Below this many products the arithmetic costs less than a change of thread.
 _INLINE_PRODUCTS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Say how vectors are compared.
+
+    Attributes:
+        metric: which similarity.
+        k: neighbours that some metrics look at, None for the usual number.
+        transform: id of a whitening that vectors go through first, or None.
+    """
+
+    metric: Metric = Metric.COSINE
+    k: int | None = None
+    transform: str | None = None
+
+
+BY_COSINE = Comparison()
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Hold embeddings and what made them.
+
+    Attributes:
+        embedded: the vectors.
+        transform: id of the whitening that they went through, or None.
+    """
+
+    embedded: Embedded
+    transform: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +59,12 @@ class Compared:
     Attributes:
         scores: (pairs,) or (n, n) float32.
         embedded: the texts' embeddings, None where vectors were given.
+        transform: id of the whitening that they went through, or None.
     """
 
     scores: Matrix32
     embedded: Embedded | None
+    transform: str | None
 
 
 class EmbeddingsPipeline:
@@ -36,12 +72,20 @@ class EmbeddingsPipeline:
 
     Args:
         embedder: texts to vectors.
+        transforms: whitenings that vectors may go through.
         engine: compute threads for the larger products.
         settings: limits.
     """
 
-    def __init__(self, embedder: Embedder, engine: Engine, settings: EmbeddingsSettings) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        transforms: Transforms,
+        engine: Engine,
+        settings: EmbeddingsSettings,
+    ) -> None:
         self._embedder = embedder
+        self._transforms = transforms
         self._engine = engine
         self._settings = settings
 
@@ -52,22 +96,30 @@ class EmbeddingsPipeline:
         model: str | None,
         options: EmbeddingOptions,
         dimensions: int | None,
+        transform: str | None = None,
         deadline: float,
-    ) -> Embedded:
+    ) -> Made:
         """Return one vector an input, cut to its first `dimensions` numbers.
 
         Raises:
             TooManyItems: more inputs than one call may carry.
-            DimensionMismatch: more dimensions than the model has.
+            DimensionMismatch: more dimensions than the model, or the transform, has.
+            UnknownArtefact: no such transform.
+            ArtefactMismatch: the transform belongs to another encoder or pooling.
         """
         _require_at_most(len(inputs), self._settings.max_inputs, "/input")
-        embedded = await self._embedder.embed(
-            inputs, model=model, options=options, deadline=deadline
+        made = await self._made(
+            inputs,
+            model=model,
+            options=options,
+            dimensions=dimensions,
+            transform=transform,
+            deadline=deadline,
         )
-        if dimensions is None:
-            return embedded
-        vectors = first_dimensions(embedded.vectors, k=dimensions, normalize=options.normalize)
-        return replace(embedded, vectors=vectors)
+        if dimensions is None or transform is not None:
+            return made
+        vectors = first_dimensions(made.embedded.vectors, k=dimensions, normalize=options.normalize)
+        return replace(made, embedded=replace(made.embedded, vectors=vectors))
 
     async def compare_pairs(
         self,
@@ -75,16 +127,23 @@ class EmbeddingsPipeline:
         *,
         model: str | None,
         options: EmbeddingOptions,
+        how: Comparison = BY_COSINE,
         deadline: float,
     ) -> Compared:
-        """Return the cosine of each pair of texts; a text that recurs is embedded once."""
+        """Return the similarity of each pair of texts; a text that recurs is embedded once."""
         _require_at_most(len(pairs), self._settings.max_inputs, "/pairs")
-        texts = [text for pair in pairs for text in pair]
-        embedded = await self._embedder.embed(
-            texts, model=model, options=options, deadline=deadline
+        rows: dict[str, int] = {}
+        places = np.array([[rows.setdefault(text, len(rows)) for text in pair] for pair in pairs])
+        made = await self._made(
+            list(rows), model=model, options=options, transform=how.transform, deadline=deadline
         )
-        scores = pair_cosines(embedded.vectors[0::2], embedded.vectors[1::2])
-        return Compared(scores, embedded)
+        vectors, first, second = made.embedded.vectors, places[:, 0], places[:, 1]
+        if how.metric is Metric.COSINE:
+            scores = pair_cosines(vectors[first], vectors[second])
+        else:
+            work = partial(pair_similarities, metric=how.metric, k=how.k)
+            scores = await self._engine.compute(work, vectors, first, second)
+        return Compared(scores, made.embedded, made.transform)
 
     async def compare_texts(
         self,
@@ -92,21 +151,52 @@ class EmbeddingsPipeline:
         *,
         model: str | None,
         options: EmbeddingOptions,
+        how: Comparison = BY_COSINE,
         deadline: float,
     ) -> Compared:
-        """Return the cosine of every text with every text."""
+        """Return the similarity of every text with every text."""
         _require_at_most(len(texts), self._settings.max_matrix_rows, "/texts")
-        embedded = await self._embedder.embed(
-            texts, model=model, options=options, deadline=deadline
+        made = await self._made(
+            texts, model=model, options=options, transform=how.transform, deadline=deadline
         )
-        return Compared(await self._matrix(embedded.vectors), embedded)
+        scores = await self._matrix(made.embedded.vectors, how)
+        return Compared(scores, made.embedded, made.transform)
 
-    async def compare_vectors(self, vectors: Matrix32) -> Compared:
-        """Return the cosine of every vector with every vector."""
+    async def compare_vectors(self, vectors: Matrix32, *, how: Comparison = BY_COSINE) -> Compared:
+        """Return the similarity of every vector with every vector."""
         _require_at_most(len(vectors), self._settings.max_matrix_rows, "/vectors")
-        return Compared(await self._matrix(vectors), None)
+        name = None
+        if how.transform is not None:
+            transform = await self._transforms.find(how.transform)
+            vectors = await self._transforms.apply(vectors, transform)
+            name = transform.id
+        return Compared(await self._matrix(vectors, how), None, name)
 
-    async def _matrix(self, vectors: Matrix32) -> Matrix32:
+    async def _made(
+        self,
+        inputs: Inputs,
+        *,
+        model: str | None,
+        options: EmbeddingOptions,
+        transform: str | None,
+        deadline: float,
+        dimensions: int | None = None,
+    ) -> Made:
+        if transform is None:
+            embedded = await self._embedder.embed(
+                inputs, model=model, options=options, deadline=deadline
+            )
+            return Made(embedded, None)
+        found = await self._transforms.find(transform)
+        embedded = await self._transforms.embed(
+            inputs, found, model=model, options=options, dimensions=dimensions, deadline=deadline
+        )
+        return Made(embedded, found.id)
+
+    async def _matrix(self, vectors: Matrix32, how: Comparison) -> Matrix32:
+        if how.metric is not Metric.COSINE:
+            work = partial(similarity_matrix, metric=how.metric, k=how.k)
+            return await self._engine.compute(work, vectors)
         if np.prod(vectors.shape) * len(vectors) <= _INLINE_PRODUCTS:
             return cosine_matrix(vectors)
         return await self._engine.compute(cosine_matrix, vectors)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.capabilities.embeddings.pipeline import Compared, EmbeddingsPipeline
+from service.capabilities.embeddings.pipeline import Compared, Comparison, EmbeddingsPipeline
 from service.capabilities.embeddings.schemas import (
     EmbeddingsReply,
     EmbeddingsRequest,
@@ -15,6 +15,7 @@ from service.capabilities.embeddings.schemas import (
 )
 from service.embedding.embedder import Embedded, EmbeddingOptions
 from service.errors import EmptyInput, Fault, InvalidInput
+from service.numerics.hubness import Metric
 from service.runtime.tokenizer import Truncate
 from service.web.call import Call, CurrentCall
 from service.web.capability import CurrentLent, provide
@@ -35,7 +36,7 @@ _NPY_ANSWER: dict[str, Any] = {
     "/v1/embeddings",
     summary="Embed texts",
     response_model=EmbeddingsReply,
-    responses={200: _NPY_ANSWER, **model_problems()},
+    responses={200: _NPY_ANSWER, **model_problems(409)},
 )
 async def create_embeddings(
     body: EmbeddingsRequest,
@@ -50,14 +51,16 @@ async def create_embeddings(
     and the answer says so. With `Accept: application/x-npy` the answer is one `(n, d)` float32
     array, and model and usage stand in headers.
     """
-    embedded = await pipeline.embed(
+    made = await pipeline.embed(
         body.input,
         model=body.model,
         options=EmbeddingOptions(body.pooling, body.normalize, Truncate(body.truncate)),
         dimensions=body.dimensions,
+        transform=body.transform,
         deadline=call.deadline,
     )
-    _note(call, embedded)
+    embedded = made.embedded
+    _note(call, embedded, made.transform)
     if wants_npy(request):
         return npy_response(embedded.vectors)
     rows = encode_rows(embedded.vectors, body.encoding_format)
@@ -69,6 +72,7 @@ async def create_embeddings(
         ],
         "model": embedded.encoder.manifest.id,
         "model_sha256": embedded.encoder.sha256,
+        "transform": made.transform,
         "usage": _usage(embedded),
         "truncated": [
             {"index": index, "dropped_tokens": dropped}
@@ -83,7 +87,7 @@ async def create_embeddings(
     "/v1/similarity",
     summary="Compare texts or vectors",
     response_model=SimilarityReply,
-    responses={200: _NPY_ANSWER, **model_problems()},
+    responses={200: _NPY_ANSWER, **model_problems(409)},
 )
 async def create_similarity(
     body: SimilarityRequest,
@@ -92,19 +96,22 @@ async def create_similarity(
     pipeline: Pipeline,
     lent: CurrentLent,
 ) -> Response:
-    """Return one cosine a pair, or the full matrix of texts or vectors.
+    """Return one similarity a pair, or the full matrix of texts or vectors.
 
-    Exactly one of `pairs`, `texts` and `vectors` must be given.
+    Exactly one of `pairs`, `texts` and `vectors` must be given. `csls`, `mutual_proximity` and
+    `local_scaling` take hubs down: they compare with the neighbourhood of each side, which is all
+    that the request holds.
     """
     compared = await _compare(body, pipeline, call.deadline)
     embedded = compared.embedded
     if embedded is not None:
-        _note(call, embedded)
+        _note(call, embedded, compared.transform)
     if wants_npy(request):
         return npy_response(compared.scores)
     reply = {
         "scores": compared.scores,
         "metric": body.metric,
+        "transform": compared.transform,
         "model": None if embedded is None else embedded.encoder.manifest.id,
         "model_sha256": None if embedded is None else embedded.encoder.sha256,
         "usage": _usage(embedded),
@@ -123,19 +130,20 @@ async def _compare(
             f"{' and '.join(sorted(given))} were given; give exactly one of them.",
             faults=tuple(Fault(f"/{name}", "given beside another") for name in sorted(given)),
         )
+    how = Comparison(Metric(body.metric), body.k, body.transform)
     if body.vectors is not None:
-        return await pipeline.compare_vectors(body.vectors)
+        return await pipeline.compare_vectors(body.vectors, how=how)
     options = EmbeddingOptions(body.pooling, normalize=True, truncate=Truncate(body.truncate))
     if body.pairs:
         return await pipeline.compare_pairs(
-            body.pairs, model=body.model, options=options, deadline=deadline
+            body.pairs, model=body.model, options=options, how=how, deadline=deadline
         )
     return await pipeline.compare_texts(
-        body.texts, model=body.model, options=options, deadline=deadline
+        body.texts, model=body.model, options=options, how=how, deadline=deadline
     )
 
 
-def _note(call: Call, embedded: Embedded) -> None:
+def _note(call: Call, embedded: Embedded, transform: str | None) -> None:
     """Put the stages and the model into the headers of the answer."""
     call.stages.update(embedded.stages)
     encoder = embedded.encoder
@@ -148,6 +156,8 @@ def _note(call: Call, embedded: Embedded) -> None:
             "X-Truncated-Inputs": str(sum(map(bool, embedded.dropped_tokens))),
         }
     )
+    if transform is not None:
+        call.headers["X-Transform"] = transform
 
 
 def _usage(embedded: Embedded | None) -> dict[str, int]:

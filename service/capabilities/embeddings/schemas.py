@@ -51,6 +51,8 @@ def _token_ids(ids: list[Any]) -> list[int]:
 _Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[_Positive, BeforeValidator(whole, json_schema_input_type=_Positive)]
 ModelName = Annotated[str, Field(min_length=1)]
+TransformId = Annotated[str, Field(min_length=1)]
+MetricName: TypeAlias = Literal["cosine", "csls", "mutual_proximity", "local_scaling"]
 
 _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}}
 Inputs = Annotated[
@@ -102,6 +104,11 @@ class EmbeddingsRequest(WireModel):
     truncate: TruncateSide = Field(
         "right", description="Which end of a text that is too long is cut; `error` refuses it."
     )
+    transform: TransformId | None = Field(
+        None,
+        description="Whitening that the vectors go through; it says model and pooling, and "
+        "`dimensions` keeps its first so many.",
+    )
 
 
 class EmbeddingItem(BaseModel):
@@ -133,6 +140,7 @@ class EmbeddingsReply(BaseModel):
     data: list[EmbeddingItem]
     model: str
     model_sha256: str
+    transform: str | None
     usage: Usage
     truncated: list[Truncated] = Field(description="Texts that did not fit, and by how much.")
 
@@ -183,7 +191,19 @@ class SimilarityRequest(WireModel):
         default_factory=list, min_length=1, description="Texts; every one is compared with all."
     )
     vectors: GivenVectors = None
-    metric: Literal["cosine"] = Field("cosine", description="How two vectors are compared.")
+    metric: MetricName = Field(
+        "cosine",
+        description="How two vectors are compared. All but the cosine take all texts or vectors "
+        "of the request for the neighbourhood, and so depend on them.",
+    )
+    k: Count | None = Field(
+        None,
+        description="Neighbours that `csls` and `local_scaling` look at; absent means 10, or all "
+        "others where fewer.",
+    )
+    transform: TransformId | None = Field(
+        None, description="Whitening that texts or vectors go through first."
+    )
     model: ModelName | None = Field(None, description="Encoder; absent means the default one.")
     pooling: PoolingName | None = Field(None, description="As for embeddings.")
     truncate: TruncateSide = Field("right", description="As for embeddings.")
@@ -193,7 +213,8 @@ class SimilarityReply(BaseModel):
     """Hold one score a pair, or the full matrix."""
 
     scores: list[float] | list[list[float]]
-    metric: Literal["cosine"]
+    metric: MetricName
+    transform: str | None
     model: str | None = Field(description="Null where vectors were given.")
     model_sha256: str | None
     usage: Usage

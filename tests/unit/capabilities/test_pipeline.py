@@ -12,6 +12,7 @@ from service.capabilities.embeddings.pipeline import EmbeddingsPipeline
 from service.capabilities.embeddings.schemas import EmbeddingsRequest, SimilarityRequest
 from service.capabilities.embeddings.settings import EmbeddingsSettings
 from service.embedding.embedder import Embedded, Embedder, EmbeddingOptions
+from service.embedding.transforms import Transforms
 from service.errors import DimensionMismatch, InvalidInput, TooManyItems
 from service.runtime.engine import Engine
 
@@ -47,6 +48,7 @@ class Threads:
 def room(*, threads: Threads | None = None, **limits: int) -> EmbeddingsPipeline:
     return EmbeddingsPipeline(
         cast(Embedder, Compass()),
+        cast(Transforms, None),  # no request here names one
         cast(Engine, threads or Threads()),
         EmbeddingsSettings(**limits),
     )
@@ -86,7 +88,7 @@ async def test_large_matrices_leave_the_event_loop() -> None:
 async def test_shortened_vectors_have_length_one(wanted: int, expected: list[float]) -> None:
     text = "east" if wanted == 1 else "north-east"
     found = await room().embed([text], model=None, options=OPTIONS, dimensions=wanted, deadline=0)
-    assert np.allclose(found.vectors, [expected], atol=1e-6)
+    assert np.allclose(found.embedded.vectors, [expected], atol=1e-6)
 
 
 async def test_more_dimensions_than_there_are() -> None:

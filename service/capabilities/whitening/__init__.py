@@ -1,0 +1,1 @@
+"""Fit, tune, apply and export sentence-embedding whitening; see README.md."""
