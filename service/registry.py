@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from service.capabilities.embeddings.wiring import capability as embeddings
+from service.capabilities.geodesic.wiring import capability as geodesic
 from service.capabilities.whitening.wiring import capability as whitening
 from service.web.capability import Capability
 
-CAPABILITIES: tuple[Capability, ...] = (embeddings, whitening)
+CAPABILITIES: tuple[Capability, ...] = (embeddings, geodesic, whitening)
 
 
 def choose_rooms(names: Sequence[str]) -> tuple[Capability, ...]:

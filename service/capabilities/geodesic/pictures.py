@@ -30,7 +30,7 @@ def draw_map(name: str, places: Matrix32, names: Sequence[str]) -> Callable[[Fig
         shown = np.isfinite(places[:, 0])
         axes.scatter(places[shown, 0], places[shown, 1], s=14 if len(names) < 1000 else 3, lw=0)  # noqa: PLR2004 - a matter of taste
         if len(names) <= _MOST_NAMES:
-            for at in np.flatnonzero(shown):
+            for at in np.flatnonzero(shown).tolist():
                 label = names[at].replace("$", r"\$")[:_NAME_LENGTH]
                 axes.annotate(label, places[at], fontsize=7, alpha=0.8)
         axes.set_aspect("equal", adjustable="datalim")

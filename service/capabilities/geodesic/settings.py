@@ -31,8 +31,8 @@ class GeodesicSettings(BaseSettings):
     )
     exact_items: PositiveInt = Field(
         20_000,
-        description="Up to so many items neighbours are exact; beyond, an index proposes them and the "
-        "corpus says how many it finds. Larger is slower with the square.",
+        description="Up to so many items neighbours are exact; beyond, an index proposes them and "
+        "the corpus says how many it finds. Larger is slower with the square.",
     )
     index_threads: PositiveInt = Field(
         1,

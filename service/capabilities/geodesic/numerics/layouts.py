@@ -80,7 +80,8 @@ def plane_map(graph: Graph, alive: Bools, *, progress: Progress = silent) -> Lay
     it: nothing says how far away they are.
 
     Sources: Tenenbaum et al. 2000, "A global geometric framework for nonlinear dimensionality
-    reduction"; de Silva and Tenenbaum 2004, "Sparse multidimensional scaling using landmark points".
+    reduction"; de Silva and Tenenbaum 2004, "Sparse multidimensional scaling using landmark
+    points".
     """
     places = np.full((graph.count, _PLANE), np.nan, np.float32)
     labels = components(graph)[1]

@@ -1,7 +1,7 @@
 """Propose near rows among very many, without comparing all.
 
-The proposals come from a navigable small-world graph of faiss; whoever asks measures them accurately
-and keeps the nearest.
+The proposals come from a navigable small-world graph of faiss; whoever asks measures them
+accurately and keeps the nearest.
 
 Source: Malkov and Yashunin 2018, "Efficient and robust approximate nearest neighbor search using
 hierarchical navigable small world graphs".

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
@@ -255,7 +254,7 @@ class Corpora:
             await shelf.aclose()
 
     def _shelf(self, name: str) -> Shelf:
-        """Return the living state of a corpus; beyond a number the one not used for longest goes."""
+        """Return the living state of a corpus; the one not used for longest may go for it."""
         shelf = self._shelves.get(name)
         if shelf is None:
             shelf = Shelf(
@@ -408,17 +407,7 @@ def _way(corpus: Corpus, source: int, target: int) -> Way:
     if not len(place):
         return Way((), None, direct)
     rows = np.array(path_to(reached.predecessors, target), np.int32)
-    lengths = pair_distances(
-        mesh.vectors, rows[:-1].copy(), rows[1:].copy(), metric=metric
-    )
+    lengths = pair_distances(mesh.vectors, rows[:-1].copy(), rows[1:].copy(), metric=metric)
     steps = [Step(corpus.item(rows[0]), None)]
-    steps += [
-        Step(corpus.item(row), length) for row, length in zip(rows[1:], lengths, strict=True)
-    ]
+    steps += [Step(corpus.item(row), length) for row, length in zip(rows[1:], lengths, strict=True)]
     return Way(steps, max(reached.lengths[place[0]], direct), direct)
-
-
-def metadata_of(item: Item) -> Mapping[str, Any]:
-    """Return what a user wants back of an item."""
-    kept = {"id": item.id, "text": item.text, "metadata": item.metadata}
-    return {name: value for name, value in kept.items() if value is not None}

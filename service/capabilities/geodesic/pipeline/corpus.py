@@ -137,7 +137,7 @@ def next_version(corpus: Corpus, change: Change, *, progress: Progress) -> Corpu
         return _built_anew(corpus, gone, change, progress)
     rows = dict(corpus.rows)
     items = list(corpus.items)
-    for row in gone:
+    for row in gone.tolist():
         del rows[corpus.item(row).id]
         items[row] = None
     for row, item in enumerate(change.items, start=len(items)):
@@ -157,7 +157,7 @@ def _built_anew(corpus: Corpus, gone: Ids32, change: Change, progress: Progress)
     kept[gone] = False
     everything = Change(
         removed=(),
-        items=(*(corpus.item(row) for row in np.flatnonzero(kept)), *change.items),
+        items=(*(corpus.item(row) for row in np.flatnonzero(kept).tolist()), *change.items),
         vectors=np.concatenate([corpus.mesh.vectors[kept], change.vectors]),
     )
     return first_version(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from threading import Event
 from typing import TypeVar
 from uuid import uuid4
@@ -28,7 +29,7 @@ from service.runtime.engine import Engine
 T = TypeVar("T")
 logger = structlog.get_logger(__name__)
 
-# A snapshot follows when so many entries, or so large a share of the items, came since the last one.
+# A snapshot follows when so many entries, or such a share of the items, came since the last one.
 _ENTRIES_A_SNAPSHOT = 64
 _SHARE_A_SNAPSHOT = 0.2
 _FEW_ITEMS = 2000
@@ -38,8 +39,8 @@ _TRIES = 10
 class Shelf:
     """Read and change one corpus.
 
-    Changes go one after another. Queries take the version that is there and wait for nobody, but where
-    it is older than `refresh_seconds`, which is when other processes' changes are looked for.
+    Changes go one after another. Queries take the version that is there and wait for nobody, except
+    where it is older than `refresh_seconds`: then other processes' changes are looked for.
 
     Args:
         journal: its log and snapshots.
@@ -95,10 +96,7 @@ class Shelf:
                     )
                 number = (self._number or 0) + 1
                 made = await self._finish(
-                    lambda told, number=number: first_version(
-                        self._name, number, making, change, progress=told
-                    ),
-                    progress,
+                    partial(first_version, self._name, number, making, change), progress
                 )
                 entry = Creation(uuid4().hex, making, change, request)
                 if await self._commit(number, entry, made, len(change.items)):
@@ -109,8 +107,8 @@ class Shelf:
         """Return the next version, stored.
 
         Args:
-            plan: says what changes, given the latest version; it is asked again where another process
-                was faster.
+            plan: says what changes, given the latest version; it is asked again where another
+                process was faster.
             progress: told the stages.
         """
         async with self._lock:
@@ -119,12 +117,7 @@ class Shelf:
                 before = self._living()
                 change = plan(before)
                 try:
-                    made = await self._finish(
-                        lambda told, change=change, before=before: next_version(
-                            before, change, progress=told
-                        ),
-                        progress,
-                    )
+                    made = await self._finish(partial(next_version, before, change), progress)
                     rows = len(change.items) + len(change.removed)
                     entry = Alteration(uuid4().hex, change)
                     if await self._commit(made.version, entry, made, rows):
@@ -249,21 +242,17 @@ class Shelf:
         made: Corpus | None = None
         if isinstance(entry, Creation):
             rows = len(entry.change.items)
-            made = await self._engine.compute(
-                lambda: first_version(
-                    self._name, number, entry.making, entry.change, progress=silent
-                )
-            )
+            begin = partial(first_version, self._name, number, entry.making, entry.change)
+            made = await self._engine.compute(partial(begin, progress=silent))
         elif isinstance(entry, Alteration):
             if corpus is None:
                 raise Superseded
             rows = len(entry.change.items) + len(entry.change.removed)
-            made = await self._engine.compute(
-                lambda: next_version(corpus, entry.change, progress=silent)
-            )
+            go_on = partial(next_version, corpus, entry.change, progress=silent)
+            made = await self._engine.compute(go_on)
         self._take(number, made, entry, rows)
 
-    async def _finish(self, work: Callable[[Progress], T], progress: Progress) -> T:
+    async def _finish(self, work: Callable[..., T], progress: Progress) -> T:
         """Return what a compute thread returns; a caller that leaves waits until it has stopped.
 
         Two threads must not write behind the same version.
@@ -275,7 +264,7 @@ class Shelf:
                 raise ClientLeft("The client left, so the change was given up.")
             progress(stage, done, total)
 
-        task = asyncio.ensure_future(self._engine.compute(work, told))
+        task = asyncio.ensure_future(self._engine.compute(partial(work, progress=told)))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
