@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from service.capabilities.distribution.wiring import capability as distribution
 from service.capabilities.embeddings.wiring import capability as embeddings
+from service.capabilities.geodesic.wiring import capability as geodesic
 from service.capabilities.tokenization.wiring import capability as tokenization
 from service.capabilities.whitening.wiring import capability as whitening
 from service.web.capability import Capability
@@ -14,6 +15,7 @@ CAPABILITIES: tuple[Capability, ...] = (
     embeddings,
     whitening,
     tokenization,
+    geodesic,
     distribution,
 )
 
