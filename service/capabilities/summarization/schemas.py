@@ -236,18 +236,23 @@ class SummarizeSetRequest(Choices):
     """Ask what the reviewers of a stored set say; the set's own encoder and k are used."""
 
 
-class ReviewSet(BaseModel):
-    """Describe a stored set."""
+class ReviewSetIdentity(BaseModel):
+    """Say what a stored set is."""
 
     id: str
-    reviews: int
     model: str
     language: str | None
     k: int
+
+
+class ReviewSet(ReviewSetIdentity):
+    """Describe a stored set."""
+
+    reviews: int
     revision: int = Field(description="Changes so far; the reply after a change names it.")
 
 
 class ReviewSetList(BaseModel):
-    """List stored sets."""
+    """List stored sets; how far one is, its own route tells."""
 
-    sets: list[ReviewSet]
+    sets: list[ReviewSetIdentity]

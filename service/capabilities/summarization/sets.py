@@ -105,11 +105,9 @@ class ReviewSets:
         record = await self.find(name)
         return _described(record, await self._read(record))
 
-    async def list(self) -> list[Described]:
-        """Return all sets, by name."""
-        return [
-            _described(record, await self._read(record)) for record in await self._journal.all()
-        ]
+    async def all(self) -> list[SetRecord]:
+        """Return the records of all sets, by name."""
+        return await self._journal.all()
 
     async def delete(self, name: str) -> None:
         """Delete a set.
