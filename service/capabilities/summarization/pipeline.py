@@ -72,13 +72,20 @@ class SummarizationPipeline:
         embedder: texts to vectors.
         engine: compute threads.
         settings: limits.
+        shelf: corpora used lately.
     """
 
-    def __init__(self, embedder: Embedder, engine: Engine, settings: SummarizationSettings) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        engine: Engine,
+        settings: SummarizationSettings,
+        shelf: Shelf,
+    ) -> None:
         self._embedder = embedder
         self._engine = engine
         self._settings = settings
-        self._shelf = Shelf(settings.kept_bytes)
+        self._shelf = shelf
         self._bearings: dict[str, Bearings] = {}
 
     async def summarize(

@@ -50,6 +50,7 @@ class ReviewSets:
         pipeline: reads and summarizes reviews.
         engine: encoders.
         settings: limits.
+        shelf: corpora used lately.
     """
 
     def __init__(
@@ -58,12 +59,13 @@ class ReviewSets:
         pipeline: SummarizationPipeline,
         engine: Engine,
         settings: SummarizationSettings,
+        shelf: Shelf,
     ) -> None:
         self._journal = journal
         self._pipeline = pipeline
         self._engine = engine
         self._settings = settings
-        self._shelf = Shelf(settings.kept_bytes)
+        self._shelf = shelf
         # One reading of a set at a time: the next one finds what it left.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
