@@ -165,6 +165,7 @@ async def _scores(
     return await analysis.score_pairs(
         body.texts,
         model=body.model,
+        pooling=body.pooling,
         transform=body.transform,
         pairs=body.pairs,
         seed=body.seed,
