@@ -134,8 +134,8 @@ class DensityRequest(WireModel):
     )
 
     samples: GivenSamples = None
-    texts: list[str] | None = Field(
-        None,
+    texts: list[str] = Field(
+        default_factory=list,
         min_length=1,
         description="Texts, of which random pairs are compared by cosine: what unrelated pairs "
         "score.",
@@ -174,7 +174,7 @@ class DensityRequest(WireModel):
         given = self.model_fields_set & {"samples", "texts"}
         if len(given) != 1:
             raise ValueError("give exactly one of samples and texts")
-        if self.texts is None and self.model_fields_set & _OF_TEXTS:
+        if not self.texts and self.model_fields_set & _OF_TEXTS:
             raise ValueError("model, pooling, transform and pairs belong to texts: there are none")
         if self.domain == "real" and self.bounds is not None:
             raise ValueError("bounds belong to a bounded domain, and the domain is real")

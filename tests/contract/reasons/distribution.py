@@ -3,7 +3,8 @@
 REASONS = (
     r"the rows have different lengths",
     r"Row \d+ of the (logits|probabilities) (holds|is masked everywhere|sums to)",
-    r"The map '\w+' does not read \w+",
+    r"The (map|kind) '\w+' does not read \w+",
+    r"must be a whole number from 0 to",
     r"draws without replacement were asked for and a row has",
     r"\d+ draws came",
     r"The conditional rows have \d+ entries and the unconditional row has",
@@ -28,5 +29,6 @@ REASONS = (
     r"All \d+ samples are",
     r"\d+ texts came; a calibration compares at least",
     r"has no pooling",
+    r"The idempotency key .* was used for another request",
     r"There is no '",
 )
