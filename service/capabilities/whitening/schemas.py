@@ -21,6 +21,8 @@ _Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[_Positive, BeforeValidator(whole, json_schema_input_type=_Positive)]
 _Index = Annotated[int, Field(ge=0)]
 Row = Annotated[_Index, BeforeValidator(whole, json_schema_input_type=_Index)]
+_Several = Annotated[int, Field(ge=2, le=MOST_FOLDS)]
+Folds = Annotated[_Several, BeforeValidator(whole, json_schema_input_type=_Several)]
 ModelName = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -205,10 +207,8 @@ class TuneRequest(WireModel):
     )
     vectors: GivenVectors = None
     grid: Grid = Field(default_factory=Grid)
-    folds: Count = Field(
+    folds: Folds = Field(
         5,
-        ge=2,
-        le=MOST_FOLDS,
         description="Parts of the pairs; each is scored by what the others chose.",
     )
     seed: Seed
