@@ -1,1 +1,1 @@
-"""Keep what was computed: the in-process and the shared cache of vectors. See README.md."""
+"""Keep what was computed and what users make: caches and versioned artefacts. See README.md."""

@@ -51,6 +51,8 @@ _RETRIES: RetryConfig = {
     },
 }
 
+_RETRY_AFTER_SECONDS = 5.0
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Two writers on such a bucket would overwrite each other, and nobody would notice.
@@ -129,7 +131,8 @@ class Objects:
 
     def state(self) -> StorageState:
         """Return whether the storage can be used, as far as the latest calls tell."""
-        problem = "; ".join(sorted(self._troubles.values())) or None
+        problems = {*self._troubles.values(), *((_OVERWRITES,) if self._overwrites else ())}
+        problem = "; ".join(sorted(problems)) or None
         state: Literal["usable", "unusable", "untried"] = "usable" if self._tried else "untried"
         return StorageState(self._kind, self._location, "unusable" if problem else state, problem)
 
@@ -277,7 +280,8 @@ class Objects:
         self._troubles[doing] = reason
         return StorageUnavailable(
             f"The storage cannot be used for {doing}: {reason}. Whoever runs the service finds it "
-            "at SERVICE_DATA_LOCATION and its state in /v1/info. Send the request again later."
+            "at SERVICE_DATA_LOCATION and its state in /v1/info. Send the request again later.",
+            retry_after_seconds=_RETRY_AFTER_SECONDS,
         )
 
 

@@ -23,6 +23,8 @@ from service.stores.layout import (
 from service.stores.objects import Objects
 from service.stores.records import Tombstone, Version, bury, draft, read_record
 
+__all__ = ["Idempotency", "Version", "Versions"]  # what a room needs, in one place
+
 logger = structlog.get_logger(__name__)
 
 # How many other writers may take a number before this one finds its own.

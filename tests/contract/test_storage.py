@@ -92,6 +92,7 @@ def test_without_storage_everything_else_answers(
             answer = client.post("/v1/bottles/red")
             problem = expect_problem(answer, 503, "storage_unavailable", "SERVICE_DATA_LOCATION")
             assert problem["retryable"] is True
+            assert answer.headers["retry-after"] == "5"
             assert str(tmp_path) not in answer.text
             info = client.get("/v1/info")
             storage = info.json()["storage"]

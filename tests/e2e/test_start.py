@@ -62,6 +62,7 @@ def test_a_wrong_setting_is_named(
             ["'cuda'", "cpu", "SERVICE_PROVIDER_POLICY=prefer"],
         ),
         ({"SERVICE_PROVIDERS": "abacus"}, ["'abacus'", "cuda"]),
+        ({"SERVICE_DATA_LOCATION": "ftp://there"}, ["SERVICE_DATA_LOCATION", "s3://bucket/prefix"]),
     ],
 )
 def test_a_start_that_cannot_work_says_why(

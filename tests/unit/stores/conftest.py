@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -87,3 +88,12 @@ def objects(reach: Reach) -> Objects:
 @pytest.fixture
 def versions(objects: Objects) -> Versions:
     return Versions(objects, "things")
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Let no file grow beyond half a megabyte, which a writer notices as a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)

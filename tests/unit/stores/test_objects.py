@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
@@ -226,14 +225,6 @@ class TestFolder:
         assert not left.exists()
         assert await objects.get("a/b") == b"kept"
 
-    @pytest.fixture
-    def small_files(self) -> Iterator[None]:
-        """Let no file grow beyond half a megabyte, which a writer notices as a full disk."""
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, before[1]))
-        yield
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
 
 class TestBucket:
     """A bucket can be away, slow, missing, or break the one promise that matters."""
@@ -282,6 +273,8 @@ class TestBucket:
         with pytest.raises(StorageUnavailable, match="If-None-Match"):
             await objects.put_new("a", b"")
         bucket.heal()
+        await objects.put("b", b"")
+        assert objects.state().state == "unusable"
         with pytest.raises(StorageUnavailable, match="If-None-Match"):  # until somebody looks
             await objects.put_new("a", b"")
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -173,6 +174,19 @@ async def test_writers_at_once_all_get_numbers_of_their_own(reach: Reach) -> Non
     replicas = [Versions(reach(), "things") for _ in range(3)]
     made = await asyncio.gather(*(make(replicas[i % 3]) for i in range(15)))
     assert {int(each.removeprefix("x@")) for each in made} == set(range(1, 16))
+
+
+async def test_a_full_disk_gets_back_what_was_begun(tmp_path: Path, small_files: None) -> None:
+    objects = Objects(str(tmp_path))
+    versions = Versions(objects, "things")
+    first = await versions.create("x", metadata={}, blobs=BLOBS)
+    before = await objects.list("")
+    with pytest.raises(StorageUnavailable, match="it is full"):
+        await versions.create("x", metadata={}, blobs={"a": b"small", "b": bytes(2**20)})
+    assert await objects.list("") == before
+    assert await versions.find("x") == first
+    assert await versions.load(first, "kernel") == BLOBS["kernel"]
+    assert await make(versions) == "x@2"
 
 
 class TestIdempotency:
@@ -382,6 +396,17 @@ class TestSweep:
         await objects.put(left, BLOBS["kernel"])
         await sweep(objects, now=datetime.now(UTC) + timedelta(hours=2))
         assert await objects.get(left) is None
+
+    async def test_blobs_of_a_claim_wait_for_its_repetition(
+        self, objects: Objects, versions: Versions
+    ) -> None:
+        dying = Versions(Dying(objects, at=3, done=False), "things")  # the record is not written
+        with pytest.raises(StorageUnavailable):
+            await dying.create("x", metadata={}, blobs=BLOBS, idempotency=ONE)
+        await sweep(objects, now=datetime.now(UTC) + timedelta(hours=2))
+        made = await versions.create("x", metadata={}, blobs=BLOBS, idempotency=ONE)
+        for name, data in BLOBS.items():
+            assert await versions.load(made, name) == data
 
     async def test_nothing_goes_beside_a_damaged_record(
         self, versions: Versions, objects: Objects
