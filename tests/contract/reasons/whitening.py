@@ -21,5 +21,6 @@ REASONS = (
     r"was fitted on",
     r"settings and \d+ are the most",
     r"The idempotency key '.*' was used for another request",
+    r"which was deleted since",
     r"/seed: must be a whole number",  # the schema's largest, as a float, is one more
 )
