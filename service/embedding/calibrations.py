@@ -37,6 +37,7 @@ class Scored:
     Attributes:
         model: encoder of the texts that were compared.
         model_sha256: its digest.
+        pooling: how positions became one vector.
         transform: id of the whitening that the vectors went through, or None.
         metric: how two vectors were compared.
         texts: how many there were.
@@ -45,6 +46,7 @@ class Scored:
 
     model: str
     model_sha256: str
+    pooling: str
     transform: str | None
     metric: str
     texts: int
@@ -180,30 +182,43 @@ def read_calibration(version: Version) -> Calibration:
         ) from error
 
 
-def require_same_scores(
-    calibration: Calibration, *, model_sha256: str | None, transform: str | None, metric: str
-) -> None:
+@dataclass(frozen=True, slots=True)
+class ScoreOrigin:
+    """Say where scores come from that are to be put into percentiles.
+
+    Attributes:
+        model_sha256: digest of their encoder, None where vectors were given.
+        pooling: of the encoder, None where the transform says it, or vectors were given.
+        transform: id of the whitening that the vectors went through, or None.
+        metric: how they were compared.
+    """
+
+    model_sha256: str | None
+    pooling: str | None
+    transform: str | None
+    metric: str
+
+
+def require_same_scores(calibration: Calibration, origin: ScoreOrigin) -> None:
     """Check that scores are of the kind that a calibration was fitted to.
 
-    Args:
-        calibration: one fitted to numbers of unknown origin fits everything.
-        model_sha256: digest of the encoder of the scores, None where vectors were given.
-        transform: id of the transform that the vectors went through.
-        metric: how they were compared.
+    A calibration of numbers fits every score; nobody said what the numbers are.
 
     Raises:
-        ArtefactMismatch: they are not.
+        ArtefactMismatch: they are of another encoder, pooling, transform or metric.
     """
     scored = calibration.scored
     if scored is None:
         return
-    named = (scored.transform, scored.metric)
-    if (transform, metric) == named and model_sha256 in {None, scored.model_sha256}:
-        return
-    raise ArtefactMismatch(
-        f"The calibration {calibration.id} is of {scored.metric} scores of {scored.model} "
-        f"({scored.model_sha256[:12]}…) with the transform {scored.transform}, and these scores "
-        f"are {metric}, with the transform {transform}"
-        + ("" if model_sha256 is None else f", of the model {model_sha256[:12]}…")
-        + ". Make a calibration for them."
+    pairs = (
+        ("transform", scored.transform, origin.transform),
+        ("metric", scored.metric, origin.metric),
+        ("model_sha256", scored.model_sha256, origin.model_sha256 or scored.model_sha256),
+        ("pooling", scored.pooling, origin.pooling or scored.pooling),
     )
+    for name, wanted, given in pairs:
+        if given != wanted:
+            raise ArtefactMismatch(
+                f"The calibration {calibration.id} is of scores with {name} {wanted!r} (model "
+                f"{scored.model}), and these have {given!r}. Make a calibration for them."
+            )

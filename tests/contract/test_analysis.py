@@ -90,7 +90,8 @@ def test_a_density_is_read(client: TestClient) -> None:
     assert len(reply["coefficients"]["real"]) == reply["order"]
     assert reply["quantiles"][0]["at"] == pytest.approx(np.median(SAMPLES), abs=0.02)
     low, high = reply["points"]
-    assert low["cdf"] < 0.01 < 0.4 < high["cdf"] < 0.7
+    assert low["cdf"] < 0.01
+    assert 0.4 < high["cdf"] < 0.7
     assert high["pdf"] > 2
     assert reply["modes"][0]["at"] == pytest.approx(0.88, abs=0.06)
     tried = {each["order"]: each["log_likelihood"] for each in reply["held_out"]}
@@ -166,7 +167,51 @@ def test_the_same_idempotency_key_makes_one_version(client: TestClient) -> None:
 def test_progress_of_a_calibration(client: TestClient) -> None:
     body = {"texts": TEXTS, "seed": 1}
     events = client.post(D, json=body, headers={"Accept": "text/event-stream"}).text
-    stages = [line for line in events.splitlines() if line.startswith("data: {\"stage\"")]
+    stages = [line for line in events.splitlines() if line.startswith('data: {"stage"')]
     assert any('"embed"' in line for line in stages)
     assert any('"order"' in line for line in stages)
     assert "event: result" in events
+
+
+def test_similarity_says_percentiles_where_a_calibration_is_named(
+    client: TestClient, kept: str
+) -> None:
+    plain = ask(client, "/v1/similarity", texts=TEXTS)
+    assert (plain["percentiles"], plain["calibration"]) == (None, None)
+    reply = ask(client, "/v1/similarity", texts=TEXTS, calibration="kept")
+    assert reply["scores"] == plain["scores"]
+    assert reply["calibration"] == kept
+    found = ask(client, f"{K}/{kept}/percentiles", scores=reply["scores"][1])["percentiles"]
+    assert reply["percentiles"][1] == pytest.approx(found, abs=1e-4)
+    assert np.diag(reply["percentiles"]).min() > 99.9
+    pairs = ask(client, "/v1/similarity", pairs=[TEXTS[:2]], calibration=kept)
+    assert pairs["percentiles"] == pytest.approx([reply["percentiles"][0][1]], abs=1e-3)
+    assert ask(client, "/v1/similarity", vectors=[[1, 0], [0, 1]], calibration=kept)["percentiles"]
+
+
+def test_a_calibration_of_other_scores_is_refused(client: TestClient, kept: str) -> None:
+    for other, part in (
+        ({"metric": "csls"}, "metric 'cosine'"),
+        ({"pooling": "cls"}, "pooling 'mean'"),
+        ({"model": "multilingual-e5-small"}, "model_sha256"),
+    ):
+        body = {"texts": TEXTS, "calibration": kept, **other}
+        expect_problem(client.post("/v1/similarity", json=body), 409, "artefact_mismatch", part)
+    body = {"texts": TEXTS, "calibration": "nobody"}
+    expect_problem(client.post("/v1/similarity", json=body), 404, "unknown_artefact", "nobody")
+
+
+def test_scores_through_a_transform_have_a_calibration_of_their_own(client: TestClient) -> None:
+    made = client.post(
+        "/v1/whitening/transforms", json={"name": "halves", "texts": TEXTS, "dimensions": 8}
+    ).json()["id"]
+    stored = ask(client, D, status=201, texts=TEXTS, transform="halves", name="whitened", seed=1)
+    calibration = stored["calibration"]
+    assert calibration["scored"]["transform"] == made
+    reply = ask(client, "/v1/similarity", texts=TEXTS, transform=made, calibration="whitened")
+    above = np.array(reply["percentiles"])[np.triu_indices(len(TEXTS), 1)]
+    assert 35 < above.mean() < 65
+    body = {"texts": TEXTS, "calibration": "whitened"}
+    expect_problem(client.post("/v1/similarity", json=body), 409, "artefact_mismatch", made)
+    client.delete(f"{K}/whitened")
+    client.delete(f"/v1/whitening/transforms/{made}")

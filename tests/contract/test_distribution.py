@@ -230,7 +230,5 @@ def test_divergences(client: TestClient) -> None:
     )
     assert one["bound"] == "exact"
     assert one["value"] == pytest.approx([(1 + 1 - math.sqrt(0.5)) / 3])
-    many = ask(
-        client, D, s=[[0, 0]], t=[[0, 0]], kind="emo", embeddings=[[1, 0], [0, 1]]
-    )
+    many = ask(client, D, s=[[0, 0]], t=[[0, 0]], kind="emo", embeddings=[[1, 0], [0, 1]])
     assert (many["bound"], many["value"]) == ("upper", [0.5])

@@ -13,6 +13,7 @@ from service.capabilities.distribution.limits import require_at_most
 from service.capabilities.distribution.settings import DistributionSettings
 from service.embedding.calibrations import Calibration, Calibrations, Scored
 from service.embedding.embedder import Embedder, EmbeddingOptions
+from service.embedding.transform import require_origin
 from service.embedding.transforms import Transforms
 from service.errors import DimensionMismatch, Fault, InvalidInput, NotFinite
 from service.numerics.concentration import Measures, RowKind, concentration, noise_sensitivity
@@ -210,6 +211,7 @@ class Analysis:
         texts: Sequence[str],
         *,
         model: str | None,
+        pooling: str | None,
         transform: str | None,
         pairs: int,
         seed: int,
@@ -221,6 +223,7 @@ class Analysis:
         Args:
             texts: at least three, different enough to stand for the corpus.
             model: encoder; None means the default one, or the transform's.
+            pooling: None means the model's own, or the transform's.
             transform: id of a whitening, or None.
             pairs: how many are drawn, each once; all pairs where there are fewer.
             seed: of the pairs.
@@ -240,20 +243,21 @@ class Analysis:
                 faults=(Fault("/texts", f"holds {len(texts)} texts"),),
             )
         found = None if transform is None else await self._transforms.find(transform)
+        options = EmbeddingOptions(pooling)
         chunks: list[Matrix32] = []
         embedded = None
         for start in range(0, len(texts), _CHUNK_TEXTS):
             part = texts[start : start + _CHUNK_TEXTS]
             if found is None:
                 embedded = await self._embedder.embed(
-                    part, model=model, options=EmbeddingOptions(), deadline=deadline
+                    part, model=model, options=options, deadline=deadline
                 )
             else:
                 embedded = await self._transforms.embed(
                     part,
                     found,
                     model=model,
-                    options=EmbeddingOptions(),
+                    options=options,
                     dimensions=None,
                     deadline=deadline,
                 )
@@ -263,11 +267,13 @@ class Analysis:
         wanted = min(pairs, self._settings.max_pairs)
         samples = await self._engine.compute(_score, np.concatenate(chunks), wanted, seed)
         encoder = embedded.encoder
+        origin = None if found is None else require_origin(found)
         return Scores(
             samples,
             Scored(
                 model=encoder.manifest.id,
                 model_sha256=encoder.sha256,
+                pooling=pooling or (encoder.manifest.pooling if origin is None else origin.pooling),
                 transform=None if found is None else found.id,
                 metric="cosine",
                 texts=len(texts),

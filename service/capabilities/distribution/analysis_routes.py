@@ -160,11 +160,12 @@ async def fit_density(
 async def _scores(
     analysis: Analysis, body: DensityRequest, deadline: float, progress: Progress
 ) -> Scores | None:
-    if body.texts is None:
+    if not body.texts:
         return None
     return await analysis.score_pairs(
         body.texts,
         model=body.model,
+        pooling=body.pooling,
         transform=body.transform,
         pairs=body.pairs,
         seed=body.seed,
@@ -175,9 +176,9 @@ async def _scores(
 
 def _options(body: DensityRequest) -> FitOptions:
     bounded = body.domain == "bounded" or (
-        body.domain is None and (body.bounds is not None or body.texts is not None)
+        body.domain is None and (body.bounds is not None or bool(body.texts))
     )
-    usual = _UNIT if body.texts is None else _COSINES
+    usual = _COSINES if body.texts else _UNIT
     low, high = usual if body.bounds is None else body.bounds
     return FitOptions(
         domain=Domain.BOUNDED if bounded else Domain.REAL,

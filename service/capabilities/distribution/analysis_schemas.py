@@ -112,6 +112,9 @@ class ConcentrationReply(BaseModel):
     )
 
 
+_OF_TEXTS = {"model", "pooling", "transform", "pairs"}
+
+
 class DensityRequest(WireModel):
     """Ask for the density of numbers, or of the similarity of random pairs of texts."""
 
@@ -131,13 +134,16 @@ class DensityRequest(WireModel):
     )
 
     samples: GivenSamples = None
-    texts: list[str] | None = Field(
-        None,
+    texts: list[str] = Field(
+        default_factory=list,
         min_length=1,
         description="Texts, of which random pairs are compared by cosine: what unrelated pairs "
         "score.",
     )
     model: ModelName | None = Field(None, description="Encoder of the texts.")
+    pooling: Literal["mean", "cls", "first_last", "embedding"] | None = Field(
+        None, description="How positions become one vector; absent means the model's own way."
+    )
     transform: ModelName | None = Field(None, description="Whitening of their vectors.")
     pairs: Count = Field(10_000, description="Pairs of texts that are drawn, each once.")
     domain: Literal["bounded", "real"] | None = Field(
@@ -168,8 +174,8 @@ class DensityRequest(WireModel):
         given = self.model_fields_set & {"samples", "texts"}
         if len(given) != 1:
             raise ValueError("give exactly one of samples and texts")
-        if self.texts is None and self.model_fields_set & {"model", "transform", "pairs"}:
-            raise ValueError("model, transform and pairs belong to texts, and there are none")
+        if not self.texts and self.model_fields_set & _OF_TEXTS:
+            raise ValueError("model, pooling, transform and pairs belong to texts: there are none")
         if self.domain == "real" and self.bounds is not None:
             raise ValueError("bounds belong to a bounded domain, and the domain is real")
         return self
@@ -180,6 +186,7 @@ class ScoredReply(BaseModel):
 
     model: str
     model_sha256: str
+    pooling: str
     transform: str | None
     metric: str
     texts: int

@@ -148,7 +148,7 @@ class DistributionPipeline:
         s: Logits,
         t: Logits | None,
         *,
-        targets: list[int] | None,
+        targets: list[int],
         embeddings: Matrix32 | None,
     ) -> Vector64:
         """Return the cost of moving softmax(s) to a target, (rows,).
@@ -170,12 +170,12 @@ class DistributionPipeline:
                 "entries; each entry needs one.",
                 faults=(Fault("/embeddings", f"holds {len(embeddings)} vectors"),),
             )
-        if (t is None) == (targets is None):
+        if (t is None) == (not targets):
             raise InvalidInput(
                 "The kind 'emo' needs exactly one of t and targets.",
                 faults=(Fault("/targets", "is needed where there is no t, and only there"),),
             )
-        if targets is not None:
+        if targets:
             return await self._engine.compute(
                 _transport_to_one, s, _require_targets(targets, s), embeddings
             )

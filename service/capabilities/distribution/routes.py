@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -40,7 +41,7 @@ from service.web.openapi import problems
 from service.web.routing import ServiceRoute
 from service.web.rows import ArrayResponse
 from service.web.streaming import reply_with_progress
-from service.web.wire import encode_rows, json_reply, wants_npy
+from service.web.wire import WireModel, encode_rows, json_reply, wants_npy
 
 router = APIRouter(route_class=ServiceRoute)
 router.include_router(analysis_router)
@@ -55,7 +56,7 @@ _ANSWERS: dict[str, Any] = {
 _PROBLEMS = problems(401, 413, 415, 422, 429, 504)
 # More would not fit the header that every client reads.
 _MOST_HEADER_ROWS = 512
-_READ_BY = {
+_READ_BY_MAP: Mapping[str, Collection[str]] = {
     "scale": NOISE_MAPS,
     "match_variance": NOISE_MAPS,
     "nodes": NOISE_MAPS,
@@ -63,6 +64,11 @@ _READ_BY = {
     "k": {MapName.TOP_K},
     "p": {MapName.TOP_P},
     "min_p": {MapName.MIN_P},
+}
+_READ_BY_KIND: Mapping[str, Collection[str]] = {
+    "t": {"softmax", "sigmoid", "emo"},
+    "embeddings": {"emo"},
+    "targets": {"emo"},
 }
 
 
@@ -142,14 +148,7 @@ def _chosen(body: ProbabilitiesRequest) -> ProbabilityMap:
         InvalidInput: a parameter was given that the map does not read.
     """
     name = MapName(body.map)
-    for field in sorted(body.model_fields_set & set(_READ_BY)):
-        if name not in _READ_BY[field]:
-            readers = ", ".join(sorted(_READ_BY[field]))
-            raise InvalidInput(
-                f"The map {body.map!r} does not read {field}, which belongs to {readers}. Leave "
-                "it out, or choose that map.",
-                faults=(Fault(f"/{field}", f"is not read by {body.map!r}"),),
-            )
+    _require_read(body, "map", name, _READ_BY_MAP)
     return ProbabilityMap(
         name=name,
         temperature=body.temperature,
@@ -161,6 +160,23 @@ def _chosen(body: ProbabilitiesRequest) -> ProbabilityMap:
         p=body.p,
         min_p=body.min_p,
     )
+
+
+def _require_read(
+    body: WireModel, choice: str, name: str, readers: Mapping[str, Collection[str]]
+) -> None:
+    """Check that what was given is read by what was chosen: an option that does nothing misleads.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    for field in sorted(body.model_fields_set & set(readers)):
+        if name not in readers[field]:
+            raise InvalidInput(
+                f"The {choice} {str(name)!r} does not read {field}, which belongs to "
+                f"{', '.join(sorted(readers[field]))}. Leave it out, or choose another.",
+                faults=(Fault(f"/{field}", f"is not read by {str(name)!r}"),),
+            )
 
 
 @router.post(
@@ -258,6 +274,7 @@ async def create_divergence(
     body: DivergenceRequest, pipeline: Pipeline, lent: CurrentLent
 ) -> Response:
     """Return one divergence a row, or the labels that multi-label scores say."""
+    _require_read(body, "kind", body.kind, _READ_BY_KIND)
     given: dict[str, object] = {"value": None, "terms": None}
     more: dict[str, object] = {"bound": None, "probabilities": None, "labels": None}
     if body.kind == "multi_label":
@@ -268,7 +285,7 @@ async def create_divergence(
         given["value"] = await pipeline.transport(
             body.s, body.t, targets=body.targets, embeddings=body.embeddings
         )
-        more["bound"] = "upper" if body.targets is None else "exact"
+        more["bound"] = "exact" if body.targets else "upper"
     else:
         terms = await pipeline.symmetric_kl(body.s, body.t, link=body.kind)
         given |= {"value": symmetric_kl(terms), "terms": terms}

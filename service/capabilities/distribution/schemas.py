@@ -212,8 +212,10 @@ class DivergenceRequest(WireModel):
         "labels with s > 0.",
     )
     embeddings: GivenVectors = None
-    targets: list[Index] | None = Field(
-        None, min_length=1, description="Of `emo`: the target token of each row, in place of t."
+    targets: list[Index] = Field(
+        default_factory=list,
+        min_length=1,
+        description="Of `emo`: the target token of each row, in place of t.",
     )
     return_: list[Literal["value", "terms"]] = Field(
         ["value"], alias="return", min_length=1, description="`terms` are the parts of the value."

@@ -158,6 +158,11 @@ class RowPair(WireModel):
     score: Score
 
 
+# The bound stands inside: on the union it would be enforced and not documented.
+TextPairs = Annotated[list[TextPair], Field(min_length=FEWEST_PAIRS)]
+RowPairs = Annotated[list[RowPair], Field(min_length=FEWEST_PAIRS)]
+
+
 class Grid(WireModel):
     """List what is tried; every β with every γ with every number of dimensions."""
 
@@ -201,8 +206,7 @@ class TuneRequest(WireModel):
         }
     )
 
-    pairs: list[TextPair] | list[RowPair] = Field(
-        min_length=FEWEST_PAIRS,
+    pairs: TextPairs | RowPairs = Field(
         description="Labelled pairs; `a` and `b` are texts, or row numbers where `vectors` come.",
     )
     vectors: GivenVectors = None

@@ -100,9 +100,7 @@ class SentencePiece(PieceTokenizer):
         if not model.spaces.escape:
             return text
         text = text.replace(_SPACE_MARK, " ")
-        if not model.spaces.add_prefix:
-            return text
-        return text.removesuffix(" ") if model.spaces.as_suffix else text.removeprefix(" ")
+        return text.removeprefix(" ") if model.spaces.add_prefix else text
 
 
 def join_texts(texts: Sequence[str]) -> tuple[Bytes8, np.ndarray]:

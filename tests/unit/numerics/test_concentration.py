@@ -19,13 +19,16 @@ from service.numerics.concentration import (
 from service.numerics.dtypes import Vector64
 
 P = [0.7, 0.2, 0.05, 0.05]
+SILENT = lambda *_: None  # noqa: E731
 
 
 def measure(
     rows: object, kind: RowKind = RowKind.VECTOR, measures: Measures | None = None
 ) -> dict[str, Vector64]:
     array = np.atleast_2d(np.asarray(rows, dtype=np.float64))
-    return concentration(array, kind=kind, measures=measures or Measures(), progress=lambda *_: None)
+    return concentration(
+        array, kind=kind, measures=measures or Measures(), progress=lambda *_: None
+    )
 
 
 def test_published_values_of_a_probability_row() -> None:
@@ -132,7 +135,14 @@ def test_cosines_can_lower_entropy_by_less_than_half_a_nat() -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [[1e300, -1e300], [1.7e308, -1.7e308, -np.inf], [0.0, -np.inf], [5.0], [1e-300, 0.0], [0.0] * 9],
+    [
+        [1e300, -1e300],
+        [1.7e308, -1.7e308, -np.inf],
+        [0.0, -np.inf],
+        [5.0],
+        [1e-300, 0.0],
+        [0.0] * 9,
+    ],
 )
 def test_extreme_logits_have_numbers_or_nan(row: list[float]) -> None:
     found = measure([row], RowKind.LOGITS)
@@ -148,9 +158,9 @@ def test_the_reduction_is_at_most_log_n() -> None:
 
 
 def test_refusals_name_row_and_value() -> None:
-    with pytest.raises(InvalidInput, match="Row 0 .* sums to 0.9"):
+    with pytest.raises(InvalidInput, match=r"Row 0 .* sums to 0\.9"):
         measure([0.5, 0.4], RowKind.PROBABILITIES)
-    with pytest.raises(NotFinite, match="Row 1 .* masked everywhere"):
+    with pytest.raises(NotFinite, match=r"Row 1 .* masked everywhere"):
         measure([[0.0, 1.0], [-np.inf, -np.inf]], RowKind.LOGITS)
 
 

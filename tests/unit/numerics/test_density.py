@@ -179,9 +179,9 @@ def test_the_order_is_chosen_among_those_tried_and_the_seed_repeats_it() -> None
 
 
 def test_refusals() -> None:
-    with pytest.raises(InvalidInput, match="Sample 1 is 1.5 and the bounds are 0 and 1"):
+    with pytest.raises(InvalidInput, match=r"Sample 1 is 1\.5 and the bounds are 0 and 1"):
         fit(np.array([0.5, 1.5]))
-    with pytest.raises(InvalidInput, match="All 3 samples are 2"):
+    with pytest.raises(InvalidInput, match=r"All 3 samples are 2"):
         fit(np.full(3, 2.0), Domain.REAL)
 
 
@@ -202,9 +202,7 @@ def test_percentiles_are_read_from_a_table(domain: Domain) -> None:
 def test_progress_is_told_and_can_stop() -> None:
     steps: list[tuple[str, int, int]] = []
     samples = np.random.default_rng(9).uniform(size=100)
-    fit_density(
-        samples, domain=Domain.BOUNDED, progress=lambda *step: steps.append(step)
-    )
+    fit_density(samples, domain=Domain.BOUNDED, progress=lambda *step: steps.append(step))
     assert steps[0][0] == "order"
     assert steps[-1] == ("fit", 1, 1)
 

@@ -34,9 +34,7 @@ def test_gumbel_ranks_are_draws_without_replacement() -> None:
     p = np.exp(SCORES[:3]) / np.exp(SCORES[:3]).sum()
     found: dict[tuple[int, ...], int] = dict.fromkeys(permutations(range(3), 2), 0)
     for number in range(20_000):
-        drawn = draw_without_replacement(
-            SCORES[:3], generator(9, number), noise="gumbel", draws=2
-        )
+        drawn = draw_without_replacement(SCORES[:3], generator(9, number), noise="gumbel", draws=2)
         found[tuple(drawn.indices.tolist())] += 1
     expected = [20_000 * p[i] * p[j] / (1 - p[i]) for i, j in found]
     assert chisquare(list(found.values()), expected).pvalue > 1e-4
@@ -66,7 +64,7 @@ def test_masked_entries_are_never_drawn(noise: str) -> None:
     ranks = draw_without_replacement(scores, rng, noise=noise, draws=2)
     assert sorted(ranks.indices.tolist()) == [1, 3]
     assert ranks.perturbed[0] >= ranks.perturbed[1]
-    with pytest.raises(InvalidInput, match="3 draws .* 2 open"):
+    with pytest.raises(InvalidInput, match=r"3 draws .* 2 open"):
         draw_without_replacement(scores, rng, noise=noise, draws=3)
 
 
@@ -83,5 +81,5 @@ def test_progress_can_stop_the_draws() -> None:
     def stop(stage: str, done: int, total: int) -> None:
         raise TimeoutError(f"{stage} {done} of {total}")
 
-    with pytest.raises(TimeoutError, match="draw 10 of 10"):
+    with pytest.raises(TimeoutError, match=r"draw 10 of 10"):
         draw_with_replacement(SCORES, generator(1), noise="gumbel", draws=10, progress=stop)

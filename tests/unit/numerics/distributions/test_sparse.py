@@ -67,9 +67,7 @@ def test_published_values() -> None:
     assert of(sparsemax, THREE) == pytest.approx([0.6, 0.4, 0], abs=1e-12)
     assert of(sparsemax, FIVE).tolist() == [1, 0, 0, 0, 0]
     assert of(entmax15, THREE) == pytest.approx([0.52924789, 0.39374904, 0.07700306], abs=1e-8)
-    assert of(entmax15, FIVE) == pytest.approx(
-        [0.81464944, 0.16207011, 0.02328045, 0, 0], abs=1e-8
-    )
+    assert of(entmax15, FIVE) == pytest.approx([0.81464944, 0.16207011, 0.02328045, 0, 0], abs=1e-8)
     assert of(entmax, FIVE, alpha=1.25) == pytest.approx(
         [0.693867, 0.192849, 0.083579, 0.029004, 0.000700], abs=1e-6
     )
@@ -114,9 +112,7 @@ def test_entmax_of_extremes(alpha: float, logits: list[float]) -> None:
 
 @pytest.mark.parametrize("function", [sparsemax, entmax15])
 @pytest.mark.parametrize("logits", [[1e300, -1e300], [0.0, -np.inf], [-1e308, 1e308], [3.0]])
-def test_closed_forms_of_extremes(
-    function: Callable[..., Matrix64], logits: list[float]
-) -> None:
+def test_closed_forms_of_extremes(function: Callable[..., Matrix64], logits: list[float]) -> None:
     expected = (np.asarray(logits) == max(logits)).astype(float)
     assert of(function, logits) == pytest.approx(expected)
 
