@@ -4,7 +4,7 @@
 ServiceError                     code, status, title, retryable
 ├ InvalidInput 422               EmptyInput · NotFinite · DimensionMismatch · SequenceTooLong
 ├ Unauthorized 401
-├ NotFound 404                   UnknownModel · UnknownArtefact · UnknownRoute
+├ NotFound 404                   UnknownModel · UnknownArtefact · UnknownItem · UnknownRoute
 ├ MethodNotAllowed 405
 ├ Conflict 409                   ArtefactMismatch
 ├ PayloadTooLarge 413            TooManyItems · BodyTooLarge
@@ -131,6 +131,13 @@ class UnknownArtefact(NotFound):
 
     code = "unknown_artefact"
     title = "The artefact is unknown"
+
+
+class UnknownItem(NotFound):
+    """A collection has no item of that id."""
+
+    code = "unknown_item"
+    title = "The item is unknown"
 
 
 class UnknownRoute(NotFound):

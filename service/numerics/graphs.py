@@ -19,7 +19,7 @@ import numpy as np
 from service.numerics.distances import Metric, pair_distances
 from service.numerics.dtypes import Ids32, Ids64, Matrix32, Progress, Vector32
 from service.numerics.kernels import kernel
-from service.numerics.neighbours import Neighbours, silent
+from service.numerics.neighbours import Neighbours, half_squares_of, silent
 
 _TILE_ROWS = 256
 _TILE_COLUMNS = 1024
@@ -211,9 +211,7 @@ def _nearest_outside(
 ) -> Ids32:
     """Return (n,) int32: the nearest row in another component of every row."""
     count = len(vectors)
-    halves = np.zeros(count, np.float32)
-    if metric is Metric.EUCLIDEAN:
-        halves = np.einsum("nd,nd->n", vectors, vectors) / np.float32(2)
+    halves = half_squares_of(vectors, metric)
     scores = np.full(count, -np.inf, np.float32)
     nearest = np.full(count, -1, np.int32)
     buffer = np.empty(_TILE_ROWS * _TILE_COLUMNS, np.float32)

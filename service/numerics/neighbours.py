@@ -20,7 +20,7 @@ import numpy as np
 
 from service.errors import DimensionMismatch
 from service.numerics.distances import Metric, distance
-from service.numerics.dtypes import Ids32, Matrix32, Progress, Vector32
+from service.numerics.dtypes import Bools, Ids32, Matrix32, Progress, Vector32
 from service.numerics.kernels import kernel
 
 # Products of near neighbours may stand in the wrong order by their rounding.
@@ -132,37 +132,49 @@ def _offer_to_rows(
                     _insert(score, first_column + column, scores[row], indices[row])
 
 
+@kernel()
+def keep_nearest(candidate: int, apart: np.float32, indices: Ids32, distances: Vector32) -> bool:
+    """Put a candidate into a list that rises by (distance, index); return whether it went in.
+
+    A list that is not full has -1 behind its last one, at an infinite distance. A candidate that
+    stands there already does not come in again.
+    """
+    place = indices.shape[0]
+    while place > 0 and (
+        distances[place - 1] > apart
+        or (distances[place - 1] == apart and indices[place - 1] > candidate)
+    ):
+        place -= 1
+    if place == indices.shape[0] or (place > 0 and indices[place - 1] == candidate):
+        return False
+    for later in range(indices.shape[0] - 1, place, -1):
+        indices[later] = indices[later - 1]
+        distances[later] = distances[later - 1]
+    indices[place] = candidate
+    distances[place] = apart
+    return True
+
+
 @kernel(
-    "void(float32[:, ::1], float32[:, ::1], int32[:, ::1], int64, int32[:, ::1], float32[:, ::1])"
+    "void(float32[:, ::1], float32[:, ::1], int32[:, ::1], int32[::1], int64, int32[:, ::1],"
+    " float32[:, ::1])"
 )
 def _choose(  # noqa: PLR0917 - a kernel takes arrays, by place
     queries: Matrix32,
     vectors: Matrix32,
     candidates: Ids32,
+    own: Ids32,
     metric: int,
     indices: Ids32,
     distances: Matrix32,
 ) -> None:
     """Keep the nearest candidates of each query by accurate distance, ties by index."""
-    k = indices.shape[1]
     for row in range(queries.shape[0]):
-        kept = 0
         for at in range(candidates.shape[1]):
             candidate = candidates[row, at]
-            apart = np.float32(distance(queries[row], vectors[candidate], metric))
-            place = kept
-            while place > 0 and (
-                distances[row, place - 1] > apart
-                or (distances[row, place - 1] == apart and indices[row, place - 1] > candidate)
-            ):
-                if place < k:
-                    distances[row, place] = distances[row, place - 1]
-                    indices[row, place] = indices[row, place - 1]
-                place -= 1
-            if place < k:
-                distances[row, place] = apart
-                indices[row, place] = candidate
-                kept = min(kept + 1, k)
+            if candidate >= 0 and candidate != own[row]:
+                apart = np.float32(distance(queries[row], vectors[candidate], metric))
+                keep_nearest(candidate, apart, indices[row], distances[row])
 
 
 def nearest_neighbours(
@@ -184,7 +196,7 @@ def nearest_neighbours(
     kept = min(k + _SPARE, count - 1)
     if k == 0:
         return Neighbours(np.empty((count, 0), np.int32), np.empty((count, 0), np.float32))
-    half_squares = _half_squares(vectors, metric)
+    half_squares = half_squares_of(vectors, metric)
     scores = np.full((count, kept), -np.inf, np.float32)
     candidates = np.zeros((count, kept), np.int32)
     worst = np.full(count, -np.inf, np.float32)
@@ -203,19 +215,29 @@ def nearest_neighbours(
 
 
 def nearest_rows(
-    queries: Matrix32, vectors: Matrix32, *, k: int, metric: Metric, progress: Progress = silent
+    queries: Matrix32,
+    vectors: Matrix32,
+    *,
+    k: int,
+    metric: Metric,
+    own: Ids32 | None = None,
+    alive: Bools | None = None,
+    progress: Progress = silent,
 ) -> Neighbours:
-    """Return the k nearest rows of `vectors` to every query; one that stands there finds itself.
+    """Return the k nearest rows of `vectors` to every query.
 
     Args:
         queries: (m, d) float32 from `prepare`.
         vectors: (n, d) float32 from `prepare`.
         k: neighbours wanted; where there are fewer rows, all of them are returned.
         metric: angle in radians, or straight line.
+        own: (m,) int32 row of each query, which is no neighbour of itself; None for other queries.
+        alive: (n,) rows that may be found; None for all.
         progress: told the queries done.
 
     Returns:
-        (m, min(k, n)) indices into `vectors`, and distances.
+        (m, min(k, n)) indices into `vectors` and distances; where `own` and `alive` leave fewer
+        rows, -1 at an infinite distance.
 
     Raises:
         DimensionMismatch: queries and vectors have different lengths of rows.
@@ -224,9 +246,11 @@ def nearest_rows(
         raise DimensionMismatch(
             f"The query has {queries.shape[1]} numbers and the vectors have {vectors.shape[1]}."
         )
-    kept = min(k + _SPARE, len(vectors))
-    half_squares = _half_squares(vectors, metric)
-    candidates = np.zeros((len(queries), kept), np.int32)
+    kept = min(k + 1 + _SPARE, len(vectors))
+    half_squares = half_squares_of(vectors, metric)
+    if alive is not None:
+        half_squares[~alive] = np.inf  # its score is -inf, which enters no list
+    candidates = np.full((len(queries), kept), -1, np.int32)
     scores = np.full((len(queries), kept), -np.inf, np.float32)
     buffer = np.empty(_TILE_ROWS * _TILE_COLUMNS, np.float32)
     for top in range(0, len(queries), _TILE_ROWS):
@@ -238,28 +262,42 @@ def nearest_rows(
             tile = buffer[: len(rows) * len(columns)].reshape(len(rows), len(columns))
             np.matmul(rows, columns.T, out=tile)
             _offer_to_rows(tile, left, half_squares, scores[part], candidates[part])
-    return choose_nearest(queries, vectors, candidates, k=min(k, len(vectors)), metric=metric)
+    k = min(k, len(vectors))
+    return choose_nearest(queries, vectors, candidates, k=k, metric=metric, own=own)
 
 
 def choose_nearest(
-    queries: Matrix32, vectors: Matrix32, candidates: Ids32, *, k: int, metric: Metric
+    queries: Matrix32,
+    vectors: Matrix32,
+    candidates: Ids32,
+    *,
+    k: int,
+    metric: Metric,
+    own: Ids32 | None = None,
 ) -> Neighbours:
     """Return the k nearest of some candidates for every query.
 
     Args:
         queries: (m, d) float32 from `prepare`.
         vectors: (n, d) float32 from `prepare`.
-        candidates: (m, c) int32 rows of `vectors`, different within a row, c ≥ k.
+        candidates: (m, c) int32 rows of `vectors`; one may recur, and -1 stands for none.
         k: how many to keep.
         metric: angle in radians, or straight line.
+        own: (m,) int32 row of each query, which is no neighbour of itself; None for other queries.
+
+    Returns:
+        (m, k) indices and distances; where there are fewer candidates, -1 at an infinite distance.
     """
-    indices = np.empty((len(queries), k), np.int32)
-    distances = np.empty((len(queries), k), np.float32)
-    _choose(queries, vectors, candidates, metric.code, indices, distances)
+    indices = np.full((len(queries), k), -1, np.int32)
+    distances = np.full((len(queries), k), np.inf, np.float32)
+    if own is None:
+        own = np.full(len(queries), -1, np.int32)
+    own = np.ascontiguousarray(own)
+    _choose(queries, vectors, candidates, own, metric.code, indices, distances)
     return Neighbours(indices, distances)
 
 
-def _half_squares(vectors: Matrix32, metric: Metric) -> Vector32:
+def half_squares_of(vectors: Matrix32, metric: Metric) -> Vector32:
     """Return |x|²/2 of each row, or 0 for angles: unit vectors are ordered by the product alone."""
     if metric is Metric.ANGULAR:
         return np.zeros(len(vectors), np.float32)

@@ -125,7 +125,7 @@ def _settle(settled: Ids32, done: int, row: int, lengths: Vector32) -> int:
 
 
 @kernel(
-    "int64(int64[::1], int32[::1], float32[::1], int32[::1], float32[::1], int64, float32,"
+    "int64(int64[::1], int32[::1], float32[::1], int32[::1], float32[::1], int64, int64, float32,"
     " float32[::1], int32[::1], int32[::1], int32[::1])"
 )
 def _search(  # noqa: PLR0917 - a kernel takes arrays, by place
@@ -135,6 +135,7 @@ def _search(  # noqa: PLR0917 - a kernel takes arrays, by place
     seeds: Ids32,
     seed_lengths: Vector32,
     top: int,
+    until: int,
     most: np.float32,
     lengths: Vector32,
     hops: Ids32,
@@ -143,7 +144,8 @@ def _search(  # noqa: PLR0917 - a kernel takes arrays, by place
 ) -> int:
     """Settle rows by rising length and return how many.
 
-    It stops beyond `most`, or when `top` rows are settled and the next path is longer than theirs.
+    It stops beyond `most`, or when `top` rows or the row `until` are settled and the next path is
+    longer than theirs.
     `lengths` comes filled with infinity; what the other arrays hold of a row that was never seen
     has no meaning, and need not be written.
     """
@@ -162,7 +164,7 @@ def _search(  # noqa: PLR0917 - a kernel takes arrays, by place
         if length > lengths[row]:
             continue
         done = _settle(settled, done, row, lengths)
-        if done == top:
+        if done == top or row == until:
             most = length
         for edge in range(offsets[row], offsets[row + 1]):
             target = targets[edge]
@@ -179,6 +181,7 @@ def nearest_by_path(
     *,
     seed_lengths: Vector32,
     top: int | None = None,
+    until: int = NOBODY,
     max_distance: float | None = None,
 ) -> Reached:
     """Return the rows nearest to the seeds along the graph.
@@ -191,6 +194,7 @@ def nearest_by_path(
         seed_lengths: (s,) float32, the length that each path begins with: 0, or the distance from
             a query that is no row.
         top: most rows wanted; None for all that can be reached.
+        until: a row behind which nothing is wanted, -1 for none.
         max_distance: longest path wanted.
     """
     count = graph.count
@@ -206,6 +210,7 @@ def nearest_by_path(
         np.ascontiguousarray(seeds, np.int32),
         np.ascontiguousarray(seed_lengths, np.float32),
         wanted,
+        until,
         most,
         lengths,
         hops,

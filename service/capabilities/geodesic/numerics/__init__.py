@@ -1,0 +1,1 @@
+"""Keep the graph of a corpus while it grows, and read distances, clusters and maps off graphs."""

@@ -1,0 +1,1 @@
+"""Orchestrate this room: one-off measurements, and corpora that are kept."""

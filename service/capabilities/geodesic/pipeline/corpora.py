@@ -1,0 +1,413 @@
+"""Make, change and ask corpora."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from service.capabilities.geodesic.numerics.meshes import MeshOptions, nearest_in
+from service.capabilities.geodesic.pipeline.corpus import Change, Corpus, Item, Making
+from service.capabilities.geodesic.pipeline.journal import Journal, list_names
+from service.capabilities.geodesic.pipeline.shelf import Shelf
+from service.capabilities.geodesic.settings import GeodesicSettings
+from service.embedding.embedder import Embedded, Embedder, EmbeddingOptions
+from service.errors import (
+    Conflict,
+    DimensionMismatch,
+    Fault,
+    InvalidInput,
+    TooManyItems,
+    UnknownArtefact,
+)
+from service.numerics.distances import Metric, cross_distances, pair_distances, prepare
+from service.numerics.dtypes import Matrix32, Progress, Vector32
+from service.numerics.paths import nearest_by_path, path_to
+from service.runtime.engine import Engine
+from service.stores.layout import check_name, parse_id
+from service.stores.objects import Objects
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Hold an item as it came: a text, a vector, or a vector with the text that it stands for."""
+
+    item: Item
+    vector: Vector32 | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Hold an item that a query reached.
+
+    Attributes:
+        item: which.
+        geodesic: length of the path from the query.
+        direct: length of the straight way.
+        hops: edges on the path, the one from the query included.
+    """
+
+    item: Item
+    geodesic: np.floating
+    direct: np.floating
+    hops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Hold an item on a path and the edge that led there, None at the beginning."""
+
+    item: Item
+    length: np.floating | None
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Hold the path between two items.
+
+    Attributes:
+        steps: from source to target; empty where there is no path.
+        geodesic: sum of the steps, None where there is no path.
+        direct: length of the straight way.
+    """
+
+    steps: Sequence[Step]
+    geodesic: np.floating | None
+    direct: np.floating
+
+
+class Corpora:
+    """Keep corpora.
+
+    Args:
+        objects: where they are stored.
+        embedder: texts to vectors.
+        engine: compute threads.
+        settings: limits.
+    """
+
+    def __init__(
+        self, objects: Objects, embedder: Embedder, engine: Engine, settings: GeodesicSettings
+    ) -> None:
+        self._objects = objects
+        self._embedder = embedder
+        self._engine = engine
+        self._settings = settings
+        self._shelves: OrderedDict[str, Shelf] = OrderedDict()
+
+    async def create(
+        self,
+        name: str,
+        given: Sequence[Given],
+        options: MeshOptions,
+        *,
+        model: str | None,
+        request: tuple[str, str] | None,
+        deadline: float,
+        progress: Progress,
+    ) -> Corpus:
+        """Return a new corpus, stored.
+
+        Args:
+            name: its id.
+            given: its first items.
+            options: how they are joined.
+            model: encoder of its texts, None for the default one.
+            request: idempotency key and digest of the request, None without a key.
+            deadline: monotonic seconds.
+            progress: told the stages.
+
+        Raises:
+            InvalidInput: the name or an item cannot be used, or an id comes twice.
+            TooManyItems: more items than one call or one corpus holds.
+            Conflict: the name is taken.
+        """
+        check_name(name)
+        self._check(given)
+        rows, embedded = await self._vectors(given, model, options.metric, deadline, progress)
+        encoder = None if embedded is None else embedded.encoder
+        making = Making(
+            options=options,
+            model=None if encoder is None else encoder.manifest.id,
+            model_sha256=None if encoder is None else encoder.sha256,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        change = Change((), [each.item for each in given], rows)
+        return await self._shelf(name).create(making, change, request=request, progress=progress)
+
+    async def find(self, name: str) -> Corpus:
+        """Return the current version of a corpus.
+
+        Raises:
+            UnknownArtefact: there is none.
+        """
+        _require_name(name)
+        return await self._shelf(name).current()
+
+    async def living(self) -> list[Corpus]:
+        """Return every corpus, by name."""
+        found = []
+        for name in await list_names(self._objects):
+            try:
+                found.append(await self.find(name))
+            except UnknownArtefact:
+                continue
+        return found
+
+    async def put_items(
+        self, name: str, given: Sequence[Given], *, deadline: float, progress: Progress
+    ) -> Corpus:
+        """Return the version in which the items are there, in place of others of their ids.
+
+        Raises:
+            Conflict: a text came and the corpus was made of vectors, or with another encoder.
+            DimensionMismatch: a vector has another length than those that are there.
+            TooManyItems: as for `create`.
+        """
+        self._check(given)
+        corpus = await self.find(name)
+        texts = any(each.vector is None for each in given)
+        model = _model_for_text(corpus) if texts else None
+        metric = corpus.making.options.metric
+        rows, embedded = await self._vectors(given, model, metric, deadline, progress)
+        items = [each.item for each in given]
+
+        def plan(latest: Corpus) -> Change:
+            if embedded is not None:
+                _require_encoder(latest, embedded)
+            self._require_fit(latest, rows, items)
+            return Change((), items, rows)
+
+        return await self._shelf(name).change(plan, progress=progress)
+
+    async def remove_item(self, name: str, item_id: str, *, progress: Progress) -> Corpus:
+        """Return the version without an item.
+
+        Raises:
+            UnknownItem: it is not there.
+        """
+        _require_name(name)
+
+        def plan(latest: Corpus) -> Change:
+            latest.row(item_id)
+            return Change((item_id,), (), np.empty((0, latest.dimensions), np.float32))
+
+        return await self._shelf(name).change(plan, progress=progress)
+
+    async def remove(self, name: str) -> None:
+        """End a corpus."""
+        _require_name(name)
+        await self._shelf(name).remove()
+
+    async def query_text(
+        self, name: str, text: str, *, top: int, max_distance: float | None, deadline: float
+    ) -> tuple[Corpus, list[Hit], Embedded]:
+        """Return the items nearest to a text along the graph.
+
+        Raises:
+            Conflict: the corpus was made of vectors, or with another encoder.
+        """
+        corpus = await self.find(name)
+        embedded = await self._embedder.embed(
+            [text],
+            model=_model_for_text(corpus),
+            options=EmbeddingOptions(),
+            deadline=deadline,
+        )
+        _require_encoder(corpus, embedded)
+        hits = await self._query(corpus, embedded.vectors, top, max_distance)
+        return corpus, hits, embedded
+
+    async def query_vector(
+        self, name: str, vector: Vector32, *, top: int, max_distance: float | None
+    ) -> tuple[Corpus, list[Hit]]:
+        """Return the items nearest to a vector along the graph.
+
+        Raises:
+            DimensionMismatch: it has another length than those of the corpus.
+        """
+        corpus = await self.find(name)
+        return corpus, await self._query(corpus, vector[np.newaxis], top, max_distance)
+
+    async def _query(
+        self, corpus: Corpus, vectors: Matrix32, top: int, max_distance: float | None
+    ) -> list[Hit]:
+        return await self._engine.compute(_hits, corpus, vectors, top, max_distance)
+
+    async def path(self, name: str, source: str, target: str) -> tuple[Corpus, Way]:
+        """Return the path between two items.
+
+        Raises:
+            UnknownItem: one of them is not there.
+        """
+        corpus = await self.find(name)
+        ends = corpus.row(source), corpus.row(target)
+        return corpus, await self._engine.compute(_way, corpus, *ends)
+
+    async def aclose(self) -> None:
+        """Stop what runs in the background."""
+        for shelf in self._shelves.values():
+            await shelf.aclose()
+
+    def _shelf(self, name: str) -> Shelf:
+        """Return the living state of a corpus; the one not used for longest may go for it."""
+        shelf = self._shelves.get(name)
+        if shelf is None:
+            shelf = Shelf(
+                Journal(self._objects, name),
+                name,
+                self._engine,
+                refresh_seconds=self._settings.refresh_ms / 1000,
+            )
+            self._shelves[name] = shelf
+        self._shelves.move_to_end(name)
+        if len(self._shelves) > self._settings.open_corpora:
+            self._shelves.popitem(last=False)
+        return shelf
+
+    def _check(self, given: Sequence[Given]) -> None:
+        most = self._settings.max_items_per_call
+        if len(given) > most:
+            raise TooManyItems(
+                f"{len(given)} items came and one call carries {most}. Send them in several calls.",
+                faults=(Fault("/items", f"at most {most}"),),
+            )
+        first_place: dict[str, int] = {}
+        for place, each in enumerate(given):
+            before = first_place.setdefault(each.item.id, place)
+            if before != place:
+                raise InvalidInput(
+                    f"Items {before} and {place} both have the id {each.item.id[:80]!r}; send each "
+                    "id once.",
+                    faults=(Fault(f"/items/{place}/id", f"stands at {before} already"),),
+                )
+
+    def _require_fit(self, corpus: Corpus, rows: Matrix32, items: Iterable[Item]) -> None:
+        if rows.shape[1] != corpus.dimensions:
+            raise DimensionMismatch(
+                f"The vectors have {rows.shape[1]} numbers and those of the corpus "
+                f"{corpus.name!r} have {corpus.dimensions}.",
+                faults=(Fault("/items", f"vectors need {corpus.dimensions} numbers"),),
+            )
+        new = sum(item.id not in corpus.rows for item in items)
+        most = self._settings.max_corpus_items
+        if corpus.mesh.count + new > most:
+            raise TooManyItems(
+                f"The corpus {corpus.name!r} would hold {corpus.mesh.count + new} items and one "
+                f"holds {most}. Delete some, or make another corpus.",
+                faults=(Fault("/items", f"{new} of these are new"),),
+            )
+
+    async def _vectors(
+        self,
+        given: Sequence[Given],
+        model: str | None,
+        metric: Metric,
+        deadline: float,
+        progress: Progress,
+    ) -> tuple[Matrix32, Embedded | None]:
+        """Return the vector of each item, texts embedded, and the embeddings where there were."""
+        places = [place for place, each in enumerate(given) if each.vector is None]
+        embedded = None
+        if places:
+            embedded = await self._embedder.embed_all(
+                [given[place].item.text or "" for place in places],
+                model=model,
+                options=EmbeddingOptions(),
+                deadline=deadline,
+                progress=progress,
+            )
+        rows = await self._engine.compute(_stack, given, places, embedded, metric)
+        return rows, embedded
+
+
+@asynccontextmanager
+async def open_corpora(
+    objects: Objects, embedder: Embedder, engine: Engine, settings: GeodesicSettings
+) -> AsyncIterator[Corpora]:
+    """Yield the corpora and stop what they do in the background at the end."""
+    corpora = Corpora(objects, embedder, engine, settings)
+    try:
+        yield corpora
+    finally:
+        await corpora.aclose()
+
+
+def _require_name(name: str) -> None:
+    """Refuse what no corpus can be called, as one that is not there."""
+    if parse_id(name)[1] is not None:
+        raise UnknownArtefact(f"There is no corpus {name[:80]!r}; corpora have no numbers.")
+
+
+def _stack(
+    given: Sequence[Given], places: Sequence[int], embedded: Embedded | None, metric: Metric
+) -> Matrix32:
+    """Return the prepared vectors of all items."""
+    lengths = {len(each.vector) for each in given if each.vector is not None}
+    if embedded is not None:
+        lengths.add(embedded.vectors.shape[1])
+    if len(lengths) > 1:
+        raise DimensionMismatch(f"The items' vectors have different lengths: {sorted(lengths)[:5]}")
+    rows = np.empty((len(given), lengths.pop()), np.float32)
+    for place, each in enumerate(given):
+        if each.vector is not None:
+            rows[place] = each.vector
+    if embedded is not None:
+        rows[list(places)] = embedded.vectors
+    return prepare(rows, metric)
+
+
+def _model_for_text(corpus: Corpus) -> str:
+    if corpus.making.model is None:
+        raise Conflict(
+            f"The corpus {corpus.name!r} was made of vectors, so nothing says which encoder its "
+            "texts need. Send a vector."
+        )
+    return corpus.making.model
+
+
+def _require_encoder(corpus: Corpus, embedded: Embedded) -> None:
+    making, encoder = corpus.making, embedded.encoder
+    if making.model_sha256 != encoder.sha256:
+        made_with = "none" if making.model_sha256 is None else making.model_sha256[:12]
+        raise Conflict(
+            f"The corpus {corpus.name!r} was made with the encoder {making.model} of digest "
+            f"{made_with} and the one at hand has {encoder.sha256[:12]}; their vectors do not "
+            "compare. Make the corpus again."
+        )
+
+
+def _hits(corpus: Corpus, vectors: Matrix32, top: int, max_distance: float | None) -> list[Hit]:
+    mesh, metric = corpus.mesh, corpus.making.options.metric
+    query = prepare(vectors, metric)
+    seeds, lengths = nearest_in(mesh, query)
+    reached = nearest_by_path(
+        mesh.graph, seeds, seed_lengths=lengths, top=top, max_distance=max_distance
+    )
+    direct = cross_distances(query, mesh.vectors[reached.rows], metric=metric)[0]
+    geodesic = np.maximum(reached.lengths, direct)
+    return [
+        Hit(corpus.item(row), geodesic[at], direct[at], int(reached.hops[at]) + 1)
+        for at, row in enumerate(reached.rows)
+    ]
+
+
+def _way(corpus: Corpus, source: int, target: int) -> Way:
+    mesh, metric = corpus.mesh, corpus.making.options.metric
+    ends = np.array([source], np.int32), np.array([target], np.int32)
+    direct = pair_distances(mesh.vectors, *ends, metric=metric)[0]
+    reached = nearest_by_path(
+        mesh.graph, ends[0], seed_lengths=np.zeros(1, np.float32), until=target
+    )
+    place = np.flatnonzero(reached.rows == target)
+    if not len(place):
+        return Way((), None, direct)
+    rows = np.array(path_to(reached.predecessors, target), np.int32)
+    lengths = pair_distances(mesh.vectors, rows[:-1].copy(), rows[1:].copy(), metric=metric)
+    steps = [Step(corpus.item(rows[0]), None)]
+    steps += [Step(corpus.item(row), length) for row, length in zip(rows[1:], lengths, strict=True)]
+    return Way(steps, max(reached.lengths[place[0]], direct), direct)

@@ -1,0 +1,42 @@
+"""Open this room on the shared floor."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from service.capabilities.geodesic.pipeline.corpora import open_corpora
+from service.capabilities.geodesic.pipeline.layouts import Layouts
+from service.capabilities.geodesic.pipeline.pairwise import Pairwise
+from service.capabilities.geodesic.pipeline.room import GeodesicPipeline
+from service.capabilities.geodesic.routes import router
+from service.capabilities.geodesic.settings import GeodesicSettings
+from service.web.capability import Capability, Lent
+
+
+@asynccontextmanager
+async def open_room(lent: Lent, settings: GeodesicSettings) -> AsyncIterator[GeodesicPipeline]:
+    """Yield the pipeline; snapshots that are being written are given up at the end."""
+    async with open_corpora(lent.objects, lent.embedder, lent.engine, settings) as corpora:
+        yield GeodesicPipeline(
+            pairwise=Pairwise(lent.embedder, lent.engine, settings),
+            corpora=corpora,
+            layouts=Layouts(corpora, lent.engine, settings),
+            settings=settings,
+        )
+
+
+capability = Capability(
+    name="geodesic",
+    description="Distances along the manifold of texts, and the paths that explain them.",
+    router=router,
+    settings=GeodesicSettings,
+    open=open_room,
+    kernels=(
+        "service.numerics.distances",
+        "service.numerics.neighbours",
+        "service.numerics.graphs",
+        "service.numerics.paths",
+        "service.capabilities.geodesic.numerics.updates",
+    ),
+)
