@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +21,10 @@ Progress = Callable[[str, int, int], None]
 Entry = dict[str, object]
 
 MANIFEST_FILE = "manifest.json"
+TOKENIZER = "tokenizer"
+TOKENIZER_FILE = "tokenizer.model"
 _MANIFEST = Path(__file__).with_name(MANIFEST_FILE)
+_TOKENIZERS = Path(__file__).with_name("tokenizers")
 
 
 class Recipe(Protocol):
@@ -81,7 +85,14 @@ def build(model_id: str, folder: Path, *, progress: Progress) -> None:
 
 
 def build_files(pinned: Entry, folder: Path, *, progress: Progress) -> None:
-    """Fetch the source of `pinned` and run its recipe, without comparing digests."""
+    """Fetch the source of `pinned` and run its recipe, without comparing digests.
+
+    A tokenizer is trained once and travels with this package: it is copied.
+    """
+    if pinned["kind"] == TOKENIZER:
+        trained = _TOKENIZERS / f"{pinned['id']}.model"
+        shutil.copyfile(trained, folder / TOKENIZER_FILE)
+        return
     progress("download", 0, 1)
     recipe = cast("Recipe", importlib.import_module(f"models.recipes.{pinned['recipe']}"))
     with tempfile.TemporaryDirectory(prefix="isotrope-wheel-") as scratch:

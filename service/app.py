@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
+from service.embedding.calibrations import Calibrations
 from service.embedding.embedder import Embedder
 from service.embedding.transforms import Transforms
 from service.logs import configure_logs
@@ -64,7 +65,10 @@ def create_app(settings: Settings) -> FastAPI:
             embedder = Embedder(engine, cache)
             transforms = Transforms(objects, engine, embedder)
             names = tuple(room.name for room in rooms)
-            lent = Lent(settings, metrics, engine, cache, objects, embedder, transforms, names)
+            calibrations = Calibrations(objects, engine)
+            lent = Lent(
+                settings, metrics, engine, cache, objects, embedder, transforms, calibrations, names
+            )
             resources: dict[type, object] = {Lent: lent}
             for room, its_settings in zip(rooms, rooms_settings, strict=True):
                 pipeline = await stack.enter_async_context(room.open(lent, its_settings))

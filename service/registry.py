@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from service.capabilities.distribution.wiring import capability as distribution
 from service.capabilities.embeddings.wiring import capability as embeddings
 from service.capabilities.geodesic.wiring import capability as geodesic
+from service.capabilities.summarization.wiring import capability as summarization
+from service.capabilities.tokenization.wiring import capability as tokenization
 from service.capabilities.whitening.wiring import capability as whitening
 from service.web.capability import Capability
 
-CAPABILITIES: tuple[Capability, ...] = (embeddings, geodesic, whitening)
+CAPABILITIES: tuple[Capability, ...] = (
+    embeddings,
+    whitening,
+    tokenization,
+    geodesic,
+    summarization,
+    distribution,
+)
 
 
 def choose_rooms(names: Sequence[str]) -> tuple[Capability, ...]:

@@ -19,7 +19,12 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-DEFAULTS = ("all-MiniLM-L6-v2", "multilingual-e5-small", "use-multilingual-3")
+DEFAULTS = (
+    "all-MiniLM-L6-v2",
+    "multilingual-e5-small",
+    "use-multilingual-3",
+    "isotrope-unigram-32k",
+)
 
 
 def _library() -> Library:
@@ -110,7 +115,7 @@ def list_models() -> None:
 @app.command()
 def build(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Models to build; absent builds the usual three.")
+        list[str] | None, typer.Argument(help="Models to build; absent builds the usual ones.")
     ] = None,
     force: Annotated[bool, typer.Option(help="Build again what is there and sound.")] = False,
 ) -> None:

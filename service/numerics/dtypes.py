@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ Vector32: TypeAlias = npt.NDArray[np.float32]
 Vector64: TypeAlias = npt.NDArray[np.float64]
 Matrix32: TypeAlias = npt.NDArray[np.float32]
 Matrix64: TypeAlias = npt.NDArray[np.float64]
+# Scores in the precision they came in.
+Logits: TypeAlias = npt.NDArray[np.floating[Any]]
 
 # Told the stage, the steps done and the steps in all. It raises where nobody waits for the result
 # any more, so whatever takes long calls it now and then and lets the exception through.

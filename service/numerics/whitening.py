@@ -146,9 +146,8 @@ def shrinkage_intensity(moments: Moments, shrinkage: Shrinkage) -> float:
     if shrinkage is Shrinkage.NONE:
         return 0.0
     samples, dimensions = moments.samples, moments.dimensions
-    covariance = moments.covariance
-    trace = float(np.trace(covariance))
-    square = float(np.vdot(covariance, covariance))
+    trace = float(np.trace(moments.scatter)) / samples
+    square = float(np.vdot(moments.scatter, moments.scatter)) / samples**2
     # how far C is from a multiple of the identity; at 0 shrinking would change nothing
     unevenness = square - trace**2 / dimensions
     if unevenness <= 0:
@@ -181,14 +180,14 @@ def find_axes(moments: Moments, *, beta: float, shrinkage: Shrinkage) -> Axes:
         rest = (1 - beta) * moments.mean
         second += np.outer(rest, rest)
     rising, directions = np.linalg.eigh(second)
-    eigenvalues = rising[::-1].copy()
-    directions = directions[:, ::-1]
-    peaks = directions[np.abs(directions).argmax(axis=0), np.arange(len(eigenvalues))]
+    eigenvalues, directions = rising[::-1].copy(), directions[:, ::-1]
+    highest, lowest = directions.max(axis=0), directions.min(axis=0)
+    directions *= np.where(highest >= -lowest, 1.0, -1.0)
     floor = EIGENVALUE_FLOOR * eigenvalues[0]
     return Axes(
         centre=beta * moments.mean,
         eigenvalues=np.maximum(eigenvalues, floor),
-        directions=directions * np.sign(peaks),
+        directions=directions,
         floored=int((eigenvalues < floor).sum()),
         intensity=intensity,
     )

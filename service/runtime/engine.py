@@ -14,12 +14,12 @@ from typing import TypeVar
 
 import structlog
 
-from service.errors import DeadlineExceeded, Internal, Overloaded
+from service.errors import DeadlineExceeded, Internal, Overloaded, UnknownModel
 from service.metrics import Metrics
 from service.runtime.batcher import Batcher, Lane, pad
 from service.runtime.heap import release_freed_memory
 from service.runtime.library import Library, load_catalogues
-from service.runtime.manifest import Manifest
+from service.runtime.manifest import TOKENIZER, Manifest
 from service.runtime.providers import ProviderReport
 from service.runtime.session import Session, SessionOptions, open_session
 from service.runtime.threads import Cores, count_cores
@@ -171,6 +171,8 @@ class Engine:
 
     def _open(self, name: str) -> tuple[Manifest, Session, TextTokenizer]:
         folder, manifest = self.library.open(name)
+        if manifest.kind == TOKENIZER:
+            raise UnknownModel(f"{name!r} is a tokenizer; this operation needs an encoder.")
         options = SessionOptions(
             providers=self._settings.providers,
             policy=self._settings.provider_policy,

@@ -12,6 +12,14 @@ from service.errors import ArtefactDamaged, ModelNotReady
 
 MANIFEST_NAME = "manifest.json"
 _CHUNK_BYTES = 1 << 20
+TOKENIZER = "tokenizer"
+_NO_ENCODER: dict[str, object] = {
+    "dimensions": 0,
+    "max_tokens": 0,
+    "pooling": "",
+    "poolings": (),
+    "opset": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +28,8 @@ class Manifest:
 
     Attributes:
         id: name that requests use.
-        kind: what the model does; `encoder` turns a text into a vector.
+        kind: what the model does; `encoder` turns a text into a vector, `tokenizer` into pieces.
+            The fields from `dimensions` on are those of an encoder.
         description: one sentence for people.
         languages: ISO 639-1 codes.
         licence: SPDX name of the weights' licence.
@@ -76,6 +85,7 @@ def parse_manifest(entry: Mapping[str, object], origin: str) -> Manifest:
             name: (str(pin["sha256"]), int(pin["bytes"]))
             for name, pin in entry["files"].items()  # type: ignore[attr-defined]
         }
+        described = {**_NO_ENCODER, **entry} if entry["kind"] == TOKENIZER else entry
         return Manifest(
             id=str(entry["id"]),
             kind=str(entry["kind"]),
@@ -84,13 +94,13 @@ def parse_manifest(entry: Mapping[str, object], origin: str) -> Manifest:
             licence=str(entry["licence"]),
             source=dict(entry["source"]),  # type: ignore[call-overload]
             files=files,
-            dimensions=int(entry["dimensions"]),  # type: ignore[call-overload]
-            max_tokens=int(entry["max_tokens"]),  # type: ignore[call-overload]
-            pooling=str(entry["pooling"]),
-            poolings=tuple(entry["poolings"]),  # type: ignore[arg-type]
+            dimensions=int(described["dimensions"]),  # type: ignore[call-overload]
+            max_tokens=int(described["max_tokens"]),  # type: ignore[call-overload]
+            pooling=str(described["pooling"]),
+            poolings=tuple(described["poolings"]),  # type: ignore[arg-type]
             prefix=str(entry.get("prefix", "")),
             prefixes=dict(entry.get("prefixes", {})),  # type: ignore[call-overload]
-            opset=int(entry["opset"]),  # type: ignore[call-overload]
+            opset=int(described["opset"]),  # type: ignore[call-overload]
             tolerance=dict(entry.get("tolerance", {})),  # type: ignore[call-overload]
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar, cast
 from fastapi import APIRouter, Depends, Request
 from pydantic_settings import BaseSettings
 
+from service.embedding.calibrations import Calibrations
 from service.embedding.embedder import Embedder
 from service.embedding.transforms import Transforms
 from service.metrics import Metrics
@@ -33,6 +34,7 @@ class Lent:
         objects: what users make, stored.
         embedder: texts to vectors.
         transforms: whitening transforms, stored.
+        calibrations: densities of scores, stored.
         rooms: names of the open capabilities.
     """
 
@@ -43,6 +45,7 @@ class Lent:
     objects: Objects
     embedder: Embedder
     transforms: Transforms
+    calibrations: Calibrations
     rooms: tuple[str, ...]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, get_args, get_origin
 
 import orjson
 from fastapi import Request, Response
@@ -81,6 +81,8 @@ class NpyRequest(Request):
 
 def _takes_text(annotation: object) -> bool:
     """Return whether a field's type is text, or a choice of texts, or one of several such."""
+    if get_origin(annotation) in {list, dict}:
+        return False
     return (
         annotation is str
         or isinstance(annotation, str)

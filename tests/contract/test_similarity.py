@@ -25,7 +25,10 @@ def compare(client: TestClient, **body: Any) -> dict[str, Any]:
 def test_pairs_give_one_cosine_each(client: TestClient) -> None:
     pairs = [[TEXTS[0], TEXTS[1]], [TEXTS[0], TEXTS[2]], [TEXTS[0], TEXTS[0]]]
     reply = compare(client, pairs=pairs)
-    assert set(reply) == {"scores", "metric", "transform", "model", "model_sha256", "usage"}
+    assert set(reply) == {
+        *("scores", "metric", "transform", "percentiles", "calibration"),
+        *("model", "model_sha256", "usage"),
+    }
     assert reply["metric"] == "cosine"
     assert reply["model"] == "all-MiniLM-L6-v2"
     close, far, same = reply["scores"]

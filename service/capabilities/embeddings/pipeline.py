@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from service.capabilities.embeddings.settings import EmbeddingsSettings
+from service.embedding.calibrations import Calibrations, ScoreOrigin, require_same_scores
 from service.embedding.embedder import Embedded, Embedder, EmbeddingOptions, Inputs
 from service.embedding.transforms import Transforms
 from service.errors import Fault, TooManyItems
@@ -67,6 +68,14 @@ class Compared:
     transform: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """Hold percentiles: (pairs,) or (n, n) float32, 0 to 100, and the id of the calibration."""
+
+    percentiles: Matrix32
+    calibration: str
+
+
 class EmbeddingsPipeline:
     """Answer this room's requests.
 
@@ -75,6 +84,7 @@ class EmbeddingsPipeline:
         transforms: whitenings that vectors may go through.
         engine: compute threads for the larger products.
         settings: limits.
+        calibrations: laws of scores, for percentiles.
     """
 
     def __init__(
@@ -83,7 +93,10 @@ class EmbeddingsPipeline:
         transforms: Transforms,
         engine: Engine,
         settings: EmbeddingsSettings,
+        *,
+        calibrations: Calibrations,
     ) -> None:
+        self._calibrations = calibrations
         self._embedder = embedder
         self._transforms = transforms
         self._engine = engine
@@ -171,6 +184,37 @@ class EmbeddingsPipeline:
             vectors = await self._transforms.apply(vectors, transform)
             name = transform.id
         return Compared(await self._matrix(vectors, how), None, name)
+
+    async def calibrate(
+        self, compared: Compared, calibration_id: str, *, metric: Metric, pooling: str | None
+    ) -> Calibrated:
+        """Return in which percentile of a calibration each score lies.
+
+        Args:
+            compared: scores and where they come from.
+            calibration_id: `name@version`, or `name` for the latest.
+            metric: of the scores.
+            pooling: that was asked for, None for the model's own or the transform's.
+
+        Raises:
+            UnknownArtefact: no such calibration.
+            ArtefactMismatch: it is one of other scores.
+        """
+        found = await self._calibrations.find(calibration_id)
+        encoder = None if compared.embedded is None else compared.embedded.encoder
+        if compared.transform is not None:
+            pooling = None  # a transform has one pooling, which it checked itself
+        elif pooling is None and encoder is not None:
+            pooling = encoder.manifest.pooling
+        origin = ScoreOrigin(
+            model_sha256=None if encoder is None else encoder.sha256,
+            pooling=pooling,
+            transform=compared.transform,
+            metric=metric.value,
+        )
+        require_same_scores(found, origin)
+        percentiles = await self._calibrations.percentiles(found, compared.scores)
+        return Calibrated(percentiles.astype(np.float32), found.id)
 
     async def _made(
         self,

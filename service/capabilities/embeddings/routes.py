@@ -100,9 +100,15 @@ async def create_similarity(
 
     Exactly one of `pairs`, `texts` and `vectors` must be given. `csls`, `mutual_proximity` and
     `local_scaling` take hubs down: they compare with the neighbourhood of each side, which is all
-    that the request holds.
+    that the request holds. With a `calibration` each score comes with its percentile among those
+    of unrelated texts.
     """
     compared = await _compare(body, pipeline, call.deadline)
+    calibrated = None
+    if body.calibration is not None:
+        calibrated = await pipeline.calibrate(
+            compared, body.calibration, metric=Metric(body.metric), pooling=body.pooling
+        )
     embedded = compared.embedded
     if embedded is not None:
         _note(call, embedded, compared.transform)
@@ -110,6 +116,8 @@ async def create_similarity(
         return npy_response(compared.scores)
     reply = {
         "scores": compared.scores,
+        "percentiles": None if calibrated is None else calibrated.percentiles,
+        "calibration": None if calibrated is None else calibrated.calibration,
         "metric": body.metric,
         "transform": compared.transform,
         "model": None if embedded is None else embedded.encoder.manifest.id,

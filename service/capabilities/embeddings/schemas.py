@@ -51,6 +51,7 @@ def _token_ids(ids: list[Any]) -> list[int]:
 _Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[_Positive, BeforeValidator(whole, json_schema_input_type=_Positive)]
 ModelName = Annotated[str, Field(min_length=1)]
+CalibrationId = Annotated[str, Field(min_length=1)]
 TransformId = Annotated[str, Field(min_length=1)]
 MetricName: TypeAlias = Literal["cosine", "csls", "mutual_proximity", "local_scaling"]
 
@@ -204,6 +205,11 @@ class SimilarityRequest(WireModel):
     transform: TransformId | None = Field(
         None, description="Whitening that texts or vectors go through first."
     )
+    calibration: CalibrationId | None = Field(
+        None,
+        description="Calibration of such scores, from `/v1/analysis/density`; the answer then says "
+        "in which percentile each score lies.",
+    )
     model: ModelName | None = Field(None, description="Encoder; absent means the default one.")
     pooling: PoolingName | None = Field(None, description="As for embeddings.")
     truncate: TruncateSide = Field("right", description="As for embeddings.")
@@ -213,6 +219,10 @@ class SimilarityReply(BaseModel):
     """Hold one score a pair, or the full matrix."""
 
     scores: list[float] | list[list[float]]
+    percentiles: list[float] | list[list[float]] | None = Field(
+        description="0 to 100, under the calibration that was named."
+    )
+    calibration: str | None = Field(description="Which version was used.")
     metric: MetricName
     transform: str | None
     model: str | None = Field(description="Null where vectors were given.")

@@ -14,7 +14,9 @@ from service.web.capability import Capability, Lent
 @asynccontextmanager
 async def open_room(lent: Lent, settings: EmbeddingsSettings) -> AsyncIterator[EmbeddingsPipeline]:
     """Yield the pipeline; this room keeps nothing of its own open."""
-    yield EmbeddingsPipeline(lent.embedder, lent.transforms, lent.engine, settings)
+    yield EmbeddingsPipeline(
+        lent.embedder, lent.transforms, lent.engine, settings, calibrations=lent.calibrations
+    )
 
 
 capability = Capability(

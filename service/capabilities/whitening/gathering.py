@@ -11,7 +11,7 @@ from service.capabilities.whitening.numerics import Labelled
 from service.capabilities.whitening.settings import WhiteningSettings
 from service.embedding.embedder import Embedder, EmbeddingOptions
 from service.embedding.transform import Origin
-from service.errors import Fault, InvalidInput, PayloadTooLarge, TooManyItems
+from service.errors import DimensionMismatch, Fault, InvalidInput, PayloadTooLarge, TooManyItems
 from service.numerics.dtypes import Matrix32, Progress
 from service.numerics.moments import Moments, measure_moments, merge_moments
 from service.runtime.engine import Engine
@@ -112,7 +112,7 @@ class Gatherer:
                 faults=(Fault("/pooling", f"{pooling!r} is not offered by the model"),),
             )
         if given.vectors is not None and given.vectors.shape[1] != manifest.dimensions:
-            raise InvalidInput(
+            raise DimensionMismatch(
                 f"The vectors have {given.vectors.shape[1]} dimensions and {manifest.id} gives "
                 f"{manifest.dimensions}: they did not come from it.",
                 faults=(Fault("/vectors", "are not of the model's dimensions"),),

@@ -130,7 +130,8 @@ class WhiteningPipeline:
         transform = await self.transforms.find(transform_id)
         model = given.model
         if given.vectors is None:
-            model = model or require_origin(transform).model
+            own = require_origin(transform).model
+            model = model or own
         else:
             require_width(given.vectors, transform)
         await self.transforms.require_encoder(transform, model, deadline=deadline)

@@ -21,6 +21,8 @@ _Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[_Positive, BeforeValidator(whole, json_schema_input_type=_Positive)]
 _Index = Annotated[int, Field(ge=0)]
 Row = Annotated[_Index, BeforeValidator(whole, json_schema_input_type=_Index)]
+_Several = Annotated[int, Field(ge=2, le=MOST_FOLDS)]
+Folds = Annotated[_Several, BeforeValidator(whole, json_schema_input_type=_Several)]
 ModelName = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
@@ -156,6 +158,11 @@ class RowPair(WireModel):
     score: Score
 
 
+# The bound stands inside: on the union it would be enforced and not documented.
+TextPairs = Annotated[list[TextPair], Field(min_length=FEWEST_PAIRS)]
+RowPairs = Annotated[list[RowPair], Field(min_length=FEWEST_PAIRS)]
+
+
 class Grid(WireModel):
     """List what is tried; every β with every γ with every number of dimensions."""
 
@@ -199,16 +206,13 @@ class TuneRequest(WireModel):
         }
     )
 
-    pairs: list[TextPair] | list[RowPair] = Field(
-        min_length=FEWEST_PAIRS,
+    pairs: TextPairs | RowPairs = Field(
         description="Labelled pairs; `a` and `b` are texts, or row numbers where `vectors` come.",
     )
     vectors: GivenVectors = None
     grid: Grid = Field(default_factory=Grid)
-    folds: Count = Field(
+    folds: Folds = Field(
         5,
-        ge=2,
-        le=MOST_FOLDS,
         description="Parts of the pairs; each is scored by what the others chose.",
     )
     seed: Seed

@@ -11,6 +11,7 @@ import pytest
 from service.capabilities.embeddings.pipeline import EmbeddingsPipeline
 from service.capabilities.embeddings.schemas import EmbeddingsRequest, SimilarityRequest
 from service.capabilities.embeddings.settings import EmbeddingsSettings
+from service.embedding.calibrations import Calibrations
 from service.embedding.embedder import Embedded, Embedder, EmbeddingOptions
 from service.embedding.transforms import Transforms
 from service.errors import DimensionMismatch, InvalidInput, TooManyItems
@@ -51,6 +52,7 @@ def room(*, threads: Threads | None = None, **limits: int) -> EmbeddingsPipeline
         cast(Transforms, None),  # no request here names one
         cast(Engine, threads or Threads()),
         EmbeddingsSettings(**limits),
+        calibrations=cast(Calibrations, None),
     )
 
 

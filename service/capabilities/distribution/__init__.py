@@ -1,0 +1,1 @@
+"""Probabilities from logits, draws, merged contexts, concentration, densities; see README.md."""

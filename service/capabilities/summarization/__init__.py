@@ -1,0 +1,1 @@
+"""Summarize opinions with sentences of the reviews themselves; see README.md."""

@@ -1,0 +1,1 @@
+"""Rank, choose and support sentences: arrays in, arrays out."""

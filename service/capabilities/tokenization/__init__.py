@@ -1,0 +1,1 @@
+"""Segment texts, draw segmentations and measure them; see README.md."""

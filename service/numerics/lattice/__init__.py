@@ -1,0 +1,1 @@
+"""Segmentations of a text into pieces of a vocabulary; see README.md."""

@@ -1,0 +1,1 @@
+"""Tokenizers that a user brings, opened from their files; see README.md."""

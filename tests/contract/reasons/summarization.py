@@ -1,0 +1,7 @@
+"""Reasons that depend on how values hang together, or on what is stored."""
+
+REASONS = (
+    r"Two reviews have the id",
+    r"There is a set '.*' already",
+    r"The set \S+ has no reviews",
+)
