@@ -47,11 +47,12 @@ from service.web.call import Call, CurrentCall
 from service.web.capability import CurrentLent, provide
 from service.web.idempotency import GivenIdempotency
 from service.web.negotiation import JSON, NPY, PNG, SSE, SVG, preferred
+from service.web.npy import npy_response
 from service.web.openapi import model_problems, problems
 from service.web.pictures import PICTURES, picture
 from service.web.routing import ServiceRoute
 from service.web.streaming import reply_with_progress
-from service.web.wire import json_reply, json_response, npy_response, wants_npy
+from service.web.wire import json_reply, json_response, wants_npy
 
 router = APIRouter(route_class=ServiceRoute)
 Pipeline = Annotated[GeodesicPipeline, Depends(provide(GeodesicPipeline))]
@@ -93,7 +94,7 @@ async def measure_pairwise(
     async def work(progress: Progress) -> Response:
         if body.vectors is not None:
             answer = await pipeline.pairwise.of_vectors(
-                body.vectors, options, wanted, progress=progress
+                body.vectors, options, wanted, transform=body.transform, progress=progress
             )
         else:
             answer = await pipeline.pairwise.of_texts(
@@ -101,6 +102,7 @@ async def measure_pairwise(
                 options,
                 wanted,
                 model=body.model,
+                transform=body.transform,
                 deadline=call.deadline,
                 progress=progress,
             )
@@ -149,6 +151,7 @@ async def create_corpus(
             _given(body.items),
             options,
             model=body.model,
+            transform=body.transform,
             request=(
                 None if idempotency is None else (idempotency.key, idempotency.request_sha256)
             ),

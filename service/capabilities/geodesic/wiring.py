@@ -10,6 +10,7 @@ from service.capabilities.geodesic.pipeline.corpora import Corpora, open_corpora
 from service.capabilities.geodesic.pipeline.layouts import Layouts
 from service.capabilities.geodesic.pipeline.pairwise import Pairwise
 from service.capabilities.geodesic.pipeline.room import GeodesicPipeline
+from service.capabilities.geodesic.pipeline.sources import Sources
 from service.capabilities.geodesic.routes import router
 from service.capabilities.geodesic.settings import GeodesicSettings
 from service.embedding.collections import KeptTexts
@@ -19,10 +20,15 @@ from service.web.capability import Capability, Lent
 @asynccontextmanager
 async def open_room(lent: Lent, settings: GeodesicSettings) -> AsyncIterator[GeodesicPipeline]:
     """Yield the pipeline; snapshots that are being written are given up at the end."""
+<<<<<<< HEAD
+    sources = Sources(lent.embedder, lent.transforms)
+    async with open_corpora(lent.objects, sources, lent.engine, settings) as corpora:
+=======
     async with open_corpora(lent.objects, lent.embedder, lent.engine, settings) as corpora:
         lent.collections.offer("corpus", partial(kept_texts, corpora))
+>>>>>>> opinions
         yield GeodesicPipeline(
-            pairwise=Pairwise(lent.embedder, lent.engine, settings),
+            pairwise=Pairwise(sources, lent.engine, settings),
             corpora=corpora,
             layouts=Layouts(corpora, lent.engine, settings),
             settings=settings,
