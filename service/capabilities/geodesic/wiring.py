@@ -20,13 +20,9 @@ from service.web.capability import Capability, Lent
 @asynccontextmanager
 async def open_room(lent: Lent, settings: GeodesicSettings) -> AsyncIterator[GeodesicPipeline]:
     """Yield the pipeline; snapshots that are being written are given up at the end."""
-<<<<<<< HEAD
     sources = Sources(lent.embedder, lent.transforms)
     async with open_corpora(lent.objects, sources, lent.engine, settings) as corpora:
-=======
-    async with open_corpora(lent.objects, lent.embedder, lent.engine, settings) as corpora:
         lent.collections.offer("corpus", partial(kept_texts, corpora))
->>>>>>> opinions
         yield GeodesicPipeline(
             pairwise=Pairwise(sources, lent.engine, settings),
             corpora=corpora,
