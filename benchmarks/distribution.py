@@ -5,8 +5,8 @@ python -m benchmarks.distribution [--only values|speed|http|parity]
 ```
 
 Prints each bar and writes `results/distribution.json`. Speeds are CPU seconds of one thread,
-medians of rounds. `parity` installs torch and entmax into `.cache/peers/entmax` once (about a minute) and
-compares 1,000 rows in float64. All of it takes about two minutes.
+medians of rounds. `parity` installs torch and entmax into `.cache/peers/entmax` once (about a
+minute) and compares 1,000 rows in float64. All of it takes about two minutes.
 """
 
 from __future__ import annotations
