@@ -36,6 +36,11 @@ def whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def leave_out_default(schema: dict[str, Any]) -> None:
+    """Take the default out of a schema: null, or an empty text, is no way to leave a field out."""
+    schema.pop("default", None)
+
+
 def _read_vectors(value: object) -> Matrix32:
     """Return (n, d) float32 from nested lists, a base64 object or a `.npy` body; n, d ≥ 1."""
     if isinstance(value, np.ndarray):
@@ -141,7 +146,7 @@ GivenVectors = Annotated[
     np.ndarray[Any, np.dtype[np.float32]] | None,
     PlainValidator(_read_vectors),
     WithJsonSchema(VECTORS_SCHEMA),
-    Field(json_schema_extra=lambda schema: schema.pop("default", None)),
+    Field(json_schema_extra=leave_out_default),
 ]
 
 
