@@ -115,6 +115,11 @@ def describe_clusters(corpus: Corpus, rows: Ids32, labels: Ids32) -> dict[str, o
     }
 
 
+def describe_names(corpus: Corpus, rows: Ids32) -> list[str]:
+    """Return what people call each item: its text, or its id."""
+    return [corpus.item(row).text or corpus.item(row).id for row in rows.tolist()]
+
+
 def describe_places(corpus: Corpus, rows: Ids32, places: Matrix32) -> list[dict[str, object]]:
     """Return where every item stands; orjson writes NaN as null."""
     return [

@@ -18,6 +18,7 @@ from pydantic import (
 
 from service.web.wire import EncodingFormat, GivenVectors, WireModel, whole
 
+_MOST_PAIRWISE_NEIGHBOURS = 5000
 _MOST_NEIGHBOURS = 256
 _MOST_HITS = 1000
 _FLOAT32_MOST = 3.4028234663852886e38
@@ -29,6 +30,8 @@ GraphName = Literal["union", "mutual"]
 
 _Small = Annotated[int, Field(ge=1, le=_MOST_NEIGHBOURS)]
 Neighbours = Annotated[_Small, BeforeValidator(whole, json_schema_input_type=_Small)]
+_Any = Annotated[int, Field(ge=1, le=_MOST_PAIRWISE_NEIGHBOURS)]
+AnyNeighbours = Annotated[_Any, BeforeValidator(whole, json_schema_input_type=_Any)]
 _Top = Annotated[int, Field(ge=1, le=_MOST_HITS)]
 Top = Annotated[_Top, BeforeValidator(whole, json_schema_input_type=_Top)]
 _Size = Annotated[int, Field(ge=2)]
@@ -140,7 +143,7 @@ class PairwiseRequest(WireModel):
     transform: TransformId | None = Field(
         None, description="Whitening that texts or vectors go through first; none is the default."
     )
-    k: Neighbours = Field(10, description=K_FIELD)
+    k: AnyNeighbours = Field(10, description=K_FIELD)
     metric: MetricName = Field("angular", description="`angular` is in radians.")
     graph: GraphName = Field(
         "union", description="`union` joins where one names the other, `mutual` where both do."

@@ -100,7 +100,7 @@ class Corpora:
             Conflict: the name is taken.
         """
         check_name(name)
-        self._check(given)
+        await self._engine.compute(self._check, given)
         kept = _Kept(model, await self._sources.name(transform), options.metric)
         rows, embedded = await self._vectors(given, kept, deadline, progress)
         encoder = None if embedded is None else embedded.encoder
@@ -143,7 +143,7 @@ class Corpora:
             DimensionMismatch: a vector has another length than those that are there.
             TooManyItems: as for `create`.
         """
-        self._check(given)
+        await self._engine.compute(self._check, given)
         corpus = await self.find(name)
         texts = any(each.vector is None for each in given)
         model = _model_for_text(corpus) if texts else None
