@@ -63,14 +63,16 @@ class Normaliser:
         strings: uint8, NUL-ended replacements.
         plain: (65536,) uint8, see `plain_characters`.
         kept: trie of user-defined pieces, which are never changed.
-        rules: see `SpaceRules`.
+        flags: (5,) int64, what `SpaceRules` says, for the kernel.
+        open_flags: the same for a text that goes on: its trailing spaces stay.
     """
 
     table: npt.NDArray[np.uint32]
     strings: Bytes8
     plain: Bytes8
     kept: Trie
-    rules: SpaceRules
+    flags: Ids64
+    open_flags: Ids64
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,15 @@ def make_normaliser(
     table: npt.NDArray[np.uint32], strings: Bytes8, *, kept: Trie, rules: SpaceRules
 ) -> Normaliser:
     """Return a normaliser; what it can skip is found out once."""
-    return Normaliser(table, strings, plain_characters(table, kept.units), kept, rules)
+    said = [rules.add_prefix, rules.collapse, rules.escape, rules.as_suffix]
+    return Normaliser(
+        table,
+        strings,
+        plain_characters(table, kept.units),
+        kept,
+        np.array([*said, False], np.int64),
+        np.array([*said, True], np.int64),
+    )
 
 
 def normalise(
@@ -116,10 +126,7 @@ def normalise(
     Raises:
         PayloadTooLarge: the table makes the texts longer than 256 MiB.
     """
-    rules = normaliser.rules
-    flags = np.array(
-        [rules.add_prefix, rules.collapse, rules.escape, rules.as_suffix, keep_trailing], np.int64
-    )
+    flags = normaliser.open_flags if keep_trailing else normaliser.flags
     texts = len(bounds) - 1
     capacity = 2 * len(data) + 64 * texts + 64
     while capacity <= _MOST_BYTES:

@@ -161,14 +161,14 @@ def sample_paths(
     texts = len(segments.groups) - 1
     room = samples * (len(segments.data) + len(segments.fixed))
     ids, ends = np.empty(room, np.int32), np.empty(room, np.int32)
-    counts = np.zeros(texts * samples, np.int64)
+    counts = np.empty(texts * samples, np.int64)
     log_probs = np.empty(texts * samples, np.float64)
-    log_partitions = np.full(texts, np.nan)
-    size = 0
+    log_partitions = np.empty(texts, np.float64)
+    size, failed = 0, texts
     arcs_a_byte = _ARCS_A_BYTE
     while vocabulary.fits_linear(alpha):
         scratch = _scratch(len(segments.data) + 1, arcs_a_byte)
-        size = sample_texts(
+        size, failed = sample_texts(
             segments.data,
             segments.bounds,
             segments.fixed,
@@ -198,8 +198,11 @@ def sample_paths(
         arcs_a_byte *= 4
     paths = Paths(_trim(ids, size), _trim(ends, size), counts)
     found = Sampled(paths, log_probs, log_partitions)
-    if not np.isnan(log_partitions).any():
+    if not failed:
         return found
+    if failed == texts:
+        counts[:] = 0
+        log_partitions[:] = math.nan
     return _sample_in_logs(
         vocabulary, segments, found, alpha=alpha, samples=samples, key=key, names=names
     )
