@@ -18,24 +18,61 @@ from service.settings import Settings
 STORED = Path(__file__).parents[2] / "openapi" / "openapi.json"
 # Generated clients name their functions after these: a change breaks somebody's code.
 OPERATIONS = {
-    "analyse_geometry": "POST /v1/analysis/geometry",
+    "add_set_reviews": "POST /v1/opinions/sets/{set_id}/reviews",
+    "analyze_geometry": "POST /v1/analysis/geometry",
+    "analyze_text": "POST /v1/tokenization/analyze",
     "apply_transform": "POST /v1/whitening/transforms/{transform_id}/apply",
+    "cluster_corpus": "POST /v1/geodesic/corpora/{corpus_id}/clusters",
+    "continue_text": "POST /v1/tokenization/continue",
+    "create_corpus": "POST /v1/geodesic/corpora",
+    "create_divergence": "POST /v1/distribution/divergence",
     "create_embeddings": "POST /v1/embeddings",
+    "create_probabilities": "POST /v1/distribution/probabilities",
+    "create_review_set": "POST /v1/opinions/sets",
+    "create_sample": "POST /v1/distribution/sample",
     "create_similarity": "POST /v1/similarity",
+    "decode_ids": "POST /v1/tokenization/decode",
+    "delete_calibration": "DELETE /v1/analysis/calibrations/{calibration_id}",
+    "delete_corpus": "DELETE /v1/geodesic/corpora/{corpus_id}",
+    "delete_item": "DELETE /v1/geodesic/corpora/{corpus_id}/items/{item_id}",
+    "delete_review_set": "DELETE /v1/opinions/sets/{set_id}",
+    "delete_tokenizer": "DELETE /v1/tokenization/tokenizers/{tokenizer_id}",
     "delete_transform": "DELETE /v1/whitening/transforms/{transform_id}",
+    "encode_texts": "POST /v1/tokenization/encode",
     "export_transform": "GET /v1/whitening/transforms/{transform_id}/onnx",
+    "find_path": "POST /v1/geodesic/corpora/{corpus_id}/path",
+    "fit_density": "POST /v1/analysis/density",
     "fit_transform": "POST /v1/whitening/transforms",
+    "get_calibration": "GET /v1/analysis/calibrations/{calibration_id}",
+    "get_corpus": "GET /v1/geodesic/corpora/{corpus_id}",
     "get_info": "GET /v1/info",
     "get_model": "GET /v1/models/{model_id}",
+    "get_review_set": "GET /v1/opinions/sets/{set_id}",
     "get_transform": "GET /v1/whitening/transforms/{transform_id}",
+    "list_calibrations": "GET /v1/analysis/calibrations",
+    "list_corpora": "GET /v1/geodesic/corpora",
     "list_models": "GET /v1/models",
+    "list_review_sets": "GET /v1/opinions/sets",
+    "list_tokenizers": "GET /v1/tokenization/tokenizers",
     "list_transforms": "GET /v1/whitening/transforms",
     "livez": "GET /livez",
+    "map_corpus": "GET /v1/geodesic/corpora/{corpus_id}/map",
+    "measure_concentration": "POST /v1/analysis/concentration",
+    "measure_pairwise": "POST /v1/geodesic/pairwise",
+    "merge_contexts": "POST /v1/distribution/merge-contexts",
     "metrics": "GET /metrics",
+    "put_items": "POST /v1/geodesic/corpora/{corpus_id}/items",
+    "query_corpus": "POST /v1/geodesic/corpora/{corpus_id}/query",
+    "read_percentiles": "POST /v1/analysis/calibrations/{calibration_id}/percentiles",
     "readyz": "GET /readyz",
+    "remove_set_review": "DELETE /v1/opinions/sets/{set_id}/reviews/{review_id}",
+    "sample_segmentations": "POST /v1/tokenization/sample",
     "startupz": "GET /startupz",
+    "summarize_opinions": "POST /v1/opinions/summarize",
+    "summarize_review_set": "POST /v1/opinions/sets/{set_id}/summarize",
     "tune_transform": "POST /v1/whitening/transforms/{transform_id}/tune",
     "update_transform": "POST /v1/whitening/transforms/{transform_id}/update",
+    "upload_tokenizer": "POST /v1/tokenization/tokenizers",
 }
 PROBES = {"livez", "readyz", "startupz", "metrics"}
 MODEL_ERRORS = {"401", "404", "413", "415", "422", "429", "500", "503", "504"}
@@ -76,13 +113,26 @@ def test_operations_keep_their_names() -> None:
     assert {operation["operationId"]: where for where, operation in operations()} == OPERATIONS
 
 
+def example_of(schema: str) -> dict[str, Any]:
+    """Return the first example of a request body, a copy."""
+    return dict(DOCUMENT["components"]["schemas"][schema]["examples"][0])
+
+
 @pytest.fixture(scope="module")
 def existing(client: TestClient) -> dict[str, str]:
     """Return what the examples of paths with a parameter work on, made by an example too."""
-    fit = DOCUMENT["components"]["schemas"]["FitRequest"]["examples"][0]
-    made = client.post("/v1/whitening/transforms", json=fit)
-    assert made.status_code == 201, made.text
-    return {"transform_id": made.json()["id"]}
+    made = {}
+    for parameter, path, schema in (
+        ("transform_id", "/v1/whitening/transforms", "FitRequest"),
+        ("corpus_id", "/v1/geodesic/corpora", "CorpusRequest"),
+        ("set_id", "/v1/opinions/sets", "CreateSetRequest"),
+        ("calibration_id", "/v1/analysis/density", "DensityRequest"),
+    ):
+        answer = client.post(path, json=example_of(schema) | {"name": "of-the-document"})
+        assert answer.status_code == 201, answer.text
+        reply = answer.json()
+        made[parameter] = reply.get("id") or reply["calibration"]["id"]
+    return made
 
 
 @pytest.mark.parametrize(
@@ -99,7 +149,7 @@ class TestOperation:
         name = operation["operationId"]
         errors = {status for status in operation["responses"] if status[0] in "45"}
         expected = {"422", "500"} | (set() if name in PROBES else {"401"})
-        if name.startswith("create_"):
+        if name in {"create_embeddings", "create_similarity"}:
             expected = MODEL_ERRORS
         assert errors >= expected
         for status in errors:
@@ -113,9 +163,10 @@ class TestOperation:
 
     def test_its_good_answer_has_a_schema(self, where: str, operation: dict[str, Any]) -> None:
         good = [answer for status, answer in operation["responses"].items() if status[0] == "2"]
-        assert len(good) == 1
-        for kind, content in good[0].get("content", {}).items():
-            assert content["schema"], kind
+        assert good
+        for answer in good:
+            for kind, content in answer.get("content", {}).items():
+                assert content["schema"], kind
         names = {part.get("$ref", "") for part in operation["parameters"]}
         assert "#/components/parameters/RequestId" in names
 
@@ -126,16 +177,17 @@ class TestOperation:
         where: str,
         operation: dict[str, Any],
     ) -> None:
-        if "requestBody" not in operation:
+        content = operation.get("requestBody", {}).get("content", {})
+        if "application/json" not in content:
             return
-        body = resolved(operation["requestBody"]["content"]["application/json"]["schema"])
+        body = resolved(content["application/json"]["schema"])
         assert body["additionalProperties"] is False
         assert len(body["examples"]) >= 2
         method, path = where.split()
-        good = next(int(status) for status in operation["responses"] if status[0] == "2")
+        good = {int(status) for status in operation["responses"] if status[0] == "2"}
         for example in body["examples"]:
             answer = client.request(method, path.format(**existing), json=example)
-            assert answer.status_code == good, answer.text
+            assert answer.status_code in good, answer.text
 
 
 def test_schemas_hold_no_framework_error() -> None:

@@ -70,7 +70,10 @@ class ConcentrationRequest(WireModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"rows": [[0.7, 0.2, 0.05, 0.05]], "kind": "probabilities"}]
+            "examples": [
+                {"rows": [[0.7, 0.2, 0.05, 0.05]], "kind": "probabilities"},
+                {"rows": [[3, -1, 0, 2]], "kind": "vector"},
+            ]
         }
     )
 
@@ -274,6 +277,10 @@ class CalibrationList(BaseModel):
 
 class PercentilesRequest(WireModel):
     """Ask in which percentiles scores lie."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"scores": [0.2, 0.83]}, {"scores": [0.5]}]}
+    )
 
     matrix_field: ClassVar[str] = "scores"
 

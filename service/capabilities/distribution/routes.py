@@ -14,12 +14,12 @@ from service.capabilities.distribution.pipeline import DistributionPipeline, Sam
 from service.capabilities.distribution.schemas import (
     DivergenceReply,
     DivergenceRequest,
+    DrawsReply,
+    DrawsRequest,
     MergeReply,
     MergeRequest,
     ProbabilitiesReply,
     ProbabilitiesRequest,
-    SampleReply,
-    SampleRequest,
     described,
 )
 from service.errors import Fault, InvalidInput
@@ -182,11 +182,11 @@ def _require_read(
 @router.post(
     "/v1/distribution/sample",
     summary="Draw from logits",
-    response_model=SampleReply,
+    response_model=DrawsReply,
     responses={200: _ANSWERS, **_PROBLEMS},
 )
 async def create_sample(
-    body: SampleRequest,
+    body: DrawsRequest,
     request: Request,
     call: CurrentCall,
     pipeline: Pipeline,

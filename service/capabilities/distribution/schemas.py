@@ -111,13 +111,23 @@ class ProbabilitiesReply(BaseModel):
     )
 
 
-class SampleRequest(WireModel):
+class DrawsRequest(WireModel):
     """Ask for draws from rows of logits."""
 
     matrix_field: ClassVar[str] = "logits"
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"logits": [[2, 1, 0.5, 0, -1]], "draws": 3, "seed": 7}]}
+        json_schema_extra={
+            "examples": [
+                {"logits": [[2, 1, 0.5, 0, -1]], "draws": 3, "seed": 7},
+                {
+                    "logits": [[2, 1, 0]],
+                    "noise": "exponential",
+                    "draws": 2,
+                    "without_replacement": True,
+                },
+            ]
+        }
     )
 
     logits: LogitRows
@@ -138,7 +148,7 @@ class SampleRequest(WireModel):
     )
 
 
-class SampleReply(BaseModel):
+class DrawsReply(BaseModel):
     """Hold the draws of each row."""
 
     noise: NoiseName
@@ -161,7 +171,13 @@ class MergeRequest(WireModel):
                 {
                     "conditional": [[-0.9, -1.2, -1.6, -2.3], [-0.2, -3, -3, -3]],
                     "unconditional": [-0.7, -1.6, -1.6, -2.3],
-                }
+                },
+                {
+                    "conditional": [[2, 1, 0], [0, 3, 0]],
+                    "unconditional": [1, 1, 0],
+                    "pooling": "mean",
+                    "beta": 1,
+                },
             ]
         }
     )
@@ -200,7 +216,12 @@ class DivergenceRequest(WireModel):
     matrix_field: ClassVar[str] = "s"
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"s": [[2, 1, 0]], "t": [[1, 1, 1]], "kind": "softmax"}]}
+        json_schema_extra={
+            "examples": [
+                {"s": [[2, 1, 0]], "t": [[1, 1, 1]], "kind": "softmax"},
+                {"s": [[3, -2, 0.5]], "kind": "multi_label"},
+            ]
+        }
     )
 
     s: LogitRows

@@ -16,7 +16,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from service.web.wire import EncodingFormat, GivenVectors, WireModel, whole
+from service.web.wire import EncodingFormat, GivenVectors, WireModel, leave_out_default, whole
 
 _MOST_PAIRWISE_NEIGHBOURS = 5000
 _MOST_NEIGHBOURS = 256
@@ -76,7 +76,7 @@ Pairs = Annotated[
             },
         }
     ),
-    Field(json_schema_extra=lambda schema: schema.pop("default", None)),
+    Field(json_schema_extra=leave_out_default),
 ]
 
 
@@ -119,7 +119,7 @@ Vector = Annotated[
             ],
         }
     ),
-    Field(json_schema_extra=lambda schema: schema.pop("default", None)),
+    Field(json_schema_extra=leave_out_default),
 ]
 
 
@@ -227,12 +227,18 @@ class CorpusRequest(WireModel):
         json_schema_extra={
             "examples": [
                 {
-                    "name": "reviews",
+                    "name": "phone-reviews",
                     "items": [
                         {"id": "a", "text": "The battery lasts two days."},
                         {"id": "b", "text": "Battery life is great."},
                     ],
-                }
+                },
+                {
+                    "name": "points",
+                    "items": [{"id": "x", "vector": [1, 0]}, {"id": "y", "vector": [0.8, 0.6]}],
+                    "k": 1,
+                    "metric": "euclidean",
+                },
             ]
         }
     )
@@ -251,6 +257,15 @@ class CorpusRequest(WireModel):
 
 class ItemsRequest(WireModel):
     """Add items, or replace those of the same ids."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"items": [{"id": "c", "text": "It charges fast."}]},
+                {"items": [{"id": "d", "text": "Too heavy.", "metadata": {"stars": 2}}]},
+            ]
+        }
+    )
 
     items: Items
 
@@ -291,7 +306,10 @@ class QueryRequest(WireModel):
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [{"required": ["text"]}, {"required": ["vector"]}],
-            "examples": [{"text": "How long does the battery last?", "top": 5}],
+            "examples": [
+                {"text": "How long does the battery last?", "top": 5},
+                {"text": "It charges fast.", "max_distance": 1.2},
+            ],
         }
     )
 
@@ -324,6 +342,12 @@ class QueryReply(BaseModel):
 
 class PathRequest(WireModel):
     """Ask how two items hang together."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"source": "a", "target": "b"}, {"source": "b", "target": "a"}]
+        }
+    )
 
     source: ItemId
     target: ItemId
@@ -358,6 +382,12 @@ class PathReply(BaseModel):
 
 class ClustersRequest(WireModel):
     """Ask for clusters by distance along the graph."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"min_cluster_size": 2}, {"method": "agglomerative", "clusters": 2}]
+        }
+    )
 
     method: Literal["hdbscan", "agglomerative"] = Field(
         "hdbscan", description="Dense regions, or pairs merged until `clusters` are left."

@@ -107,7 +107,7 @@ async def add_set_reviews(set_id: str, body: AddReviewsRequest, room: Room) -> R
     responses=problems(401, 404, 409, 422, 503, 504),
 )
 async def remove_set_review(set_id: str, review_id: str, room: Room) -> Response:
-    """Remove one review."""
+    """Remove one review; the set answers without it from the next request on."""
     await room.stored.remove(set_id, review_id)
     return Response(status_code=204)
 

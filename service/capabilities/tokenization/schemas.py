@@ -145,7 +145,14 @@ Backoff = Annotated[
 class EncodeRequest(WireModel):
     """Ask for the best segmentation of each text."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"texts": ["New York 很大。"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"texts": ["New York 很大。"]},
+                {"texts": ["unbelievable"], "return": ["pieces", "offsets"]},
+            ]
+        }
+    )
 
     texts: Texts
     tokenizer: TokenizerName | None = Field(None, description="Absent means the default one.")
@@ -160,7 +167,9 @@ class EncodeRequest(WireModel):
 class DecodeRequest(WireModel):
     """Ask for the text of ids."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"ids": [[1234, 567]]}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"ids": [[1234, 567]]}, {"ids": [1234, 567, 890]}]}
+    )
 
     ids: Ids
     tokenizer: TokenizerName | None = Field(None, description="Absent means the default one.")
@@ -211,7 +220,12 @@ class AnalyzeRequest(WireModel):
     """Ask for all that the lattice of a text says; give `text`, or `texts`."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"text": "unbelievable", "alpha": 1.0, "nbest": 3}]}
+        json_schema_extra={
+            "examples": [
+                {"text": "unbelievable", "alpha": 1.0, "nbest": 3},
+                {"texts": ["unbelievable", "unthinkable"], "alpha": 0.3},
+            ]
+        }
     )
 
     text: str | None = Field(None, description="One text; its results stand beside `results` too.")
@@ -227,7 +241,14 @@ class AnalyzeRequest(WireModel):
 class ContinueRequest(WireModel):
     """Ask what may follow where a text breaks off."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "The unbeliev"}]})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"text": "The unbeliev"},
+                {"text": "import nump", "backoff": 1, "top_k": 5},
+            ]
+        }
+    )
 
     text: str
     tokenizer: TokenizerName | None = Field(None, description="Absent means the default one.")

@@ -288,7 +288,7 @@ async def export_transform(transform_id: str, call: CurrentCall, pipeline: Pipel
         **model_problems(409),
     },
 )
-async def analyse_geometry(
+async def analyze_geometry(
     body: GeometryRequest,
     request: Request,
     call: CurrentCall,
