@@ -234,10 +234,10 @@ async def test_a_change_that_is_given_up_is_not_there(open_shelf: Open) -> None:
     with pytest.raises(ClientLeft):
         await one.change(constant(adding("x", seed=1)), progress=leave)
     same(await one.current(), first)
-    last = await one.change(constant(adding("y", seed=2)), progress=silent)
+    last = await one.change(constant(adding("y", seed=3)), progress=silent)
     assert last.mesh.proposals is not None
     assert len(last.mesh.proposals) == len(last.items) == 9
-    assert last.mesh.proposals.propose(draw(1, seed=2), k=1).tolist() == [[8]]
+    assert last.mesh.proposals.propose(draw(1, seed=3), k=1).tolist() == [[8]]
     same(await open_shelf().current(), last)
 
 
