@@ -107,7 +107,7 @@ def measure_quality(data: Path) -> list[Bar]:
     for name, limits in BARS.items():
         ours = scores[name, "consensus", "geodesic"]
         bars += [
-            Bar(f"{name} dev, default, {words} words: {measure}", value, None, ">=", limit)
+            Bar(f"{name} dev, default, {words} words: {measure}", float(value), None, ">=", limit)
             for words in [BUDGETS[name]]
             for measure, value, limit in zip(MEASURES, ours.mean(axis=0), limits, strict=True)
         ]

@@ -27,7 +27,7 @@ from scipy.special import ndtr
 
 from service.errors import DimensionMismatch, InvalidInput
 from service.numerics.dtypes import Bools, Ids64, Matrix32, Matrix64, Progress, Vector32, Vector64
-from service.numerics.vectors import unit_rows
+from service.numerics.vectors import wide_unit_rows
 
 _BLOCK_NUMBERS = 2**21  # of one block of cosines: 16 MiB
 _DECIMALS = 12
@@ -113,7 +113,7 @@ def occurrences(
         DimensionMismatch: k is not below n.
         InvalidInput: a vector is all zeros.
     """
-    units = unit_rows(vectors).astype(np.float64)
+    units = wide_unit_rows(vectors)
     counts = {metric: np.zeros(len(units), dtype=np.int64) for metric in (Metric.COSINE, *metrics)}
     others = [metric for metric in counts if metric is not Metric.COSINE]
     total = len(units) * (1 + bool(others))
@@ -248,7 +248,7 @@ def _look_around(
             f"{metric.value} looks at neighbours, and a single vector has none. Give at least 2 "
             "that differ, or take the cosine."
         )
-    units = unit_rows(vectors).astype(np.float64)
+    units = wide_unit_rows(vectors)
     around, _ = survey(
         units,
         k=min(USUAL_NEIGHBOURS, len(units) - 1) if k is None else k,
@@ -311,7 +311,7 @@ def sum_up_hubness(counts: Ids64, *, k: int, centre_cosines: Vector64) -> Hubnes
 
 def centre_cosines(vectors: Matrix32) -> Vector64:
     """Return the cosine of each vector to the mean of all unit vectors; zeros for no mean."""
-    units = unit_rows(vectors).astype(np.float64)
+    units = wide_unit_rows(vectors)
     mean = units.mean(axis=0)
     length = float(np.linalg.norm(mean))
     return units @ mean / length if length > _TINY else np.zeros(len(units))

@@ -46,7 +46,7 @@ def measure_moments(vectors: Matrix32) -> Moments:
 
     Rows are centred before they are squared: E[xxᵀ] − μμᵀ loses every digit where the mean is
     large beside the spread. Products run in float64: whitening divides by the smallest
-    eigenvalues, and in float32 those are wrong by up to a hundredth.
+    eigenvalues, of which float32 keeps few digits.
 
     Args:
         vectors: (n, d) float32 or float64, n ≥ 1; read in blocks of 8 MiB.

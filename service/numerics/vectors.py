@@ -24,7 +24,7 @@ def require_finite(vectors: Matrix32) -> None:
 
 
 def unit_rows(vectors: Matrix32 | Matrix64) -> Matrix32:
-    """Return each row divided by its Euclidean length.
+    """Return each row divided by its Euclidean length, in float32.
 
     Args:
         vectors: (n, d) float32 or float64.
@@ -32,13 +32,23 @@ def unit_rows(vectors: Matrix32 | Matrix64) -> Matrix32:
     Raises:
         InvalidInput: a row has length 0, which has no direction.
     """
-    # float64: the squares of values near 1e20 do not fit float32
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return wide_unit_rows(vectors).astype(np.float32)
+
+
+def wide_unit_rows(vectors: Matrix32 | Matrix64) -> Matrix64:
+    """Return each row divided by its Euclidean length, in float64.
+
+    Raises:
+        InvalidInput: a row has length 0, which has no direction.
+    """
+    # the squares of values near 1e20 do not fit float32
+    wide: Matrix64 = vectors.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     if not lengths.all():
         row = int(np.flatnonzero(lengths[:, 0] == 0)[0])
         raise InvalidInput(f"Vector {row} is all zeros, so it has no direction to compare.")
-    units: Matrix32 = (vectors / lengths).astype(np.float32)
-    return units
+    wide /= lengths
+    return wide
 
 
 def first_dimensions(vectors: Matrix32, *, k: int, normalize: bool) -> Matrix32:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 
 from service import __version__
 from service.web.auth import OPEN_PATHS
@@ -124,7 +124,8 @@ def build_document(app: FastAPI) -> dict[str, Any]:
 
 def _add_matrix_bodies(app: FastAPI, document: dict[str, Any]) -> None:
     """Document the second form of a body: one `.npy` array, the other fields in the query."""
-    for route in app.routes:
+    for context in iter_route_contexts(app.routes):
+        route = context.original_route
         if not isinstance(route, ServiceRoute) or route.matrix_field is None:
             continue
         content = document["paths"][route.path_format]["post"]["requestBody"]["content"]

@@ -11,9 +11,11 @@ import orjson
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from service.errors import (
     Fault,
@@ -106,8 +108,11 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        found = _from_http(error, request)
-        return problem_response(found, _request_id(request), error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = _allowed(request)
+        found = _from_http(error, request, headers)
+        return problem_response(found, _request_id(request), headers)
 
     app.add_exception_handler(ServiceError, on_service_error)
     app.add_exception_handler(RequestValidationError, on_invalid_request)
@@ -119,13 +124,26 @@ def _request_id(request: Request) -> str:
     return call.request_id if call is not None else "unknown"
 
 
-def _from_http(error: HTTPException, request: Request) -> ServiceError:
+def _allowed(request: Request) -> str:
+    """Return every method of a path; the framework names those of the first route on it only."""
+    contexts = iter_route_contexts(request.app.routes)
+    routes = [context.original_route for context in contexts]
+    return ", ".join(
+        sorted(
+            method
+            for route in routes
+            if isinstance(route, Route) and route.matches(request.scope)[0] != Match.NONE
+            for method in route.methods or ()
+        )
+    )
+
+
+def _from_http(error: HTTPException, request: Request, headers: Mapping[str, str]) -> ServiceError:
     """Return our error for one that the framework raised."""
     if error.status_code == HTTPStatus.NOT_FOUND:
         return UnknownRoute(f"There is nothing at {request.url.path[:200]!r}. See /docs.")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "")
-        return MethodNotAllowed(f"{request.method} is not offered here; use {allowed}.")
+        return MethodNotAllowed(f"{request.method} is not offered here; use {headers['Allow']}.")
     if error.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
         return InvalidInput(str(error.detail))
     return Internal(str(error.detail))

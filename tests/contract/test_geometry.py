@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from service.app import create_app
+from service.numerics.hubness import Metric, occurrences
+from service.numerics.seeds import generator
+from service.settings import Settings
 from tests.contract.problems import expect_problem
 from tests.support.transforms import embed, fit, npy, slanted
 
@@ -88,6 +93,22 @@ def test_few_vectors_have_fewer_neighbours(client: TestClient) -> None:
     expect_problem(answer, 422, "invalid_input", "All 5 vectors are the same")
 
 
+def test_a_vector_at_the_mean_of_all(client: TestClient) -> None:
+    vectors = [[1, 0], [0, 1], [2, 2], [1, 1]]
+    answer = client.post(PATH, json={"vectors": vectors})
+    expect_problem(answer, 422, "invalid_input", "Vector 3", "leave whitening out")
+    reply = describe(client, vectors=vectors, reductions=["centering", "csls"])
+    assert reply["whitened"] is None
+
+
+def test_one_direction_has_no_isotropy(client: TestClient) -> None:
+    vectors = [[1, 1], [1, 1.2], [1.1, 1], [2, 2.1]]
+    fit(client, name="line", vectors=vectors, dimensions=1)
+    reply = describe(client, vectors=vectors, transform="line", reductions=["whitening"])
+    assert reply["whitened"] is None
+    assert reply["hubness"]["whitening"]["max_occurrence"] == 3
+
+
 def test_it_comes_as_npy_and_goes_as_a_picture(client: TestClient) -> None:
     body = npy(slanted(60, 5))
     sent = {"Content-Type": "application/x-npy"}
@@ -98,6 +119,34 @@ def test_it_comes_as_npy_and_goes_as_a_picture(client: TestClient) -> None:
         drawn = client.post(path, content=body, headers=sent | {"Accept": media})
         assert drawn.headers["content-type"].startswith(media)
         assert drawn.content.startswith(start)
+
+
+def test_of_many_vectors_some_are_drawn(models_dir: Path, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SERVICE_WHITENING_MAX_HUBNESS_SAMPLES", "30")
+        settings = Settings(
+            models_dir=models_dir,
+            data_location=str(tmp_path),
+            preload_models=(),
+            access_log=False,
+            log_level="error",
+        )
+        app = create_app(settings)
+    vectors = slanted(90, 4)
+    body = {"vectors": vectors.tolist(), "k": 2, "seed": 11, "reductions": []}
+    with TestClient(app) as client:
+        reply = describe(client, **body)
+        assert describe(client, **body) == reply
+        other = describe(client, **body | {"seed": 12})
+    assert (reply["samples"], reply["hubness_samples"]) == (90, 30)
+    assert other["hubness"] != reply["hubness"]
+    assert other["isoscore"] == reply["isoscore"]
+    drawn = np.sort(generator(11, "whitening", "hubness").choice(90, size=30, replace=False))
+    counts = occurrences(vectors[drawn], k=2, metrics=[], progress=lambda *_: None)[Metric.COSINE]
+    hubs = reply["hubness"]["raw"]["hubs"]
+    assert hubs
+    # they are named by their place in the request
+    assert all(counts[drawn == hub["index"]] == [hub["occurrences"]] for hub in hubs)
 
 
 @pytest.mark.parametrize("metric", ["csls", "mutual_proximity", "local_scaling"])

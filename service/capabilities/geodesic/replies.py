@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from service.capabilities.geodesic.pipeline.corpora import Hit, Way
+from service.capabilities.geodesic.pipeline.answers import Hit, Way
 from service.capabilities.geodesic.pipeline.corpus import Corpus, Item
 from service.capabilities.geodesic.pipeline.pairwise import Answer
 from service.embedding.embedder import Embedded
@@ -26,6 +26,7 @@ def describe_pairwise(answer: Answer, encoding_format: EncodingFormat) -> dict[s
         "components": measured.components,
         "labels": measured.labels,
         "graph": {"edges": measured.edges, "k_effective": measured.k_effective},
+        "transform": answer.transform,
         **describe_model(answer.embedded),
     }
     if measured.paths:
@@ -62,6 +63,7 @@ def describe_corpus(corpus: Corpus) -> dict[str, object]:
         "recall": mesh.recall,
         "model": making.model,
         "model_sha256": making.model_sha256,
+        "transform": making.transform,
         "created": making.created,
     }
 
@@ -111,6 +113,11 @@ def describe_clusters(corpus: Corpus, rows: Ids32, labels: Ids32) -> dict[str, o
         "noise": int((labels < 0).sum()),
         "version": corpus.version,
     }
+
+
+def describe_names(corpus: Corpus, rows: Ids32) -> list[str]:
+    """Return what people call each item: its text, or its id."""
+    return [corpus.item(row).text or corpus.item(row).id for row in rows.tolist()]
 
 
 def describe_places(corpus: Corpus, rows: Ids32, places: Matrix32) -> list[dict[str, object]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
 
 from service.capabilities.geodesic.numerics.meshes import MeshOptions
@@ -19,6 +20,7 @@ from service.capabilities.geodesic.replies import (
     describe_corpus,
     describe_hits,
     describe_model,
+    describe_names,
     describe_pairwise,
     describe_places,
     describe_way,
@@ -47,11 +49,12 @@ from service.web.call import Call, CurrentCall
 from service.web.capability import CurrentLent, provide
 from service.web.idempotency import GivenIdempotency
 from service.web.negotiation import JSON, NPY, PNG, SSE, SVG, preferred
+from service.web.npy import npy_response
 from service.web.openapi import model_problems, problems
 from service.web.pictures import PICTURES, picture
 from service.web.routing import ServiceRoute
 from service.web.streaming import reply_with_progress
-from service.web.wire import json_reply, json_response, npy_response, wants_npy
+from service.web.wire import json_reply, json_response, wants_npy
 
 router = APIRouter(route_class=ServiceRoute)
 Pipeline = Annotated[GeodesicPipeline, Depends(provide(GeodesicPipeline))]
@@ -93,7 +96,7 @@ async def measure_pairwise(
     async def work(progress: Progress) -> Response:
         if body.vectors is not None:
             answer = await pipeline.pairwise.of_vectors(
-                body.vectors, options, wanted, progress=progress
+                body.vectors, options, wanted, transform=body.transform, progress=progress
             )
         else:
             answer = await pipeline.pairwise.of_texts(
@@ -101,12 +104,13 @@ async def measure_pairwise(
                 options,
                 wanted,
                 model=body.model,
+                transform=body.transform,
                 deadline=call.deadline,
                 progress=progress,
             )
         _note(call, answer)
         if wants_npy(request):
-            return npy_response(answer.measured.geodesic)
+            return await lent.engine.compute(npy_response, answer.measured.geodesic)
         reply = await lent.engine.compute(describe_pairwise, answer, body.encoding_format)
         reply["metric"] = body.metric
         numbers = 3 * answer.measured.geodesic.size + answer.measured.labels.size
@@ -123,10 +127,12 @@ async def measure_pairwise(
     responses={201: _EVENTS, **model_problems(409)},
 )
 async def create_corpus(
+    *,
     body: CorpusRequest,
     request: Request,
     call: CurrentCall,
     pipeline: Pipeline,
+    lent: CurrentLent,
     idempotency: GivenIdempotency,
 ) -> Response:
     """Embed items, join each to its near neighbours, and keep all of it under a name.
@@ -146,9 +152,10 @@ async def create_corpus(
     async def work(progress: Progress) -> Response:
         corpus = await pipeline.corpora.create(
             body.name,
-            _given(body.items),
+            await lent.engine.compute(_given, body.items),
             options,
             model=body.model,
+            transform=body.transform,
             request=(
                 None if idempotency is None else (idempotency.key, idempotency.request_sha256)
             ),
@@ -203,6 +210,7 @@ async def put_items(
     request: Request,
     call: CurrentCall,
     pipeline: Pipeline,
+    lent: CurrentLent,
 ) -> Response:
     """Add items, in place of those of the same ids; only near lists are computed again.
 
@@ -210,8 +218,9 @@ async def put_items(
     """
 
     async def work(progress: Progress) -> Response:
+        given = await lent.engine.compute(_given, body.items)
         corpus = await pipeline.corpora.put_items(
-            corpus_id, _given(body.items), deadline=call.deadline, progress=progress
+            corpus_id, given, deadline=call.deadline, progress=progress
         )
         return json_response(describe_corpus(corpus))
 
@@ -293,6 +302,7 @@ async def cluster_corpus(
     request: Request,
     call: CurrentCall,
     pipeline: Pipeline,
+    lent: CurrentLent,
 ) -> Response:
     """Return the cluster of every item, by distance along the graph."""
 
@@ -304,7 +314,8 @@ async def cluster_corpus(
             clusters=body.clusters,
             progress=progress,
         )
-        return json_response({"method": body.method, **describe_clusters(corpus, rows, labels)})
+        found = await lent.engine.compute(describe_clusters, corpus, rows, labels)
+        return json_response({"method": body.method, **found})
 
     return await reply_with_progress(request, call, work)
 
@@ -328,13 +339,11 @@ async def map_corpus(
         corpus, rows, layout = await pipeline.layouts.map(corpus_id, progress=progress)
         places = layout.places[rows]
         if wanted != JSON:
-            names = [corpus.item(row).text or corpus.item(row).id for row in rows]
+            names = await lent.engine.compute(describe_names, corpus, rows)
             return await picture(lent.engine, wanted, draw_map(corpus.name, places, names))
-        items = describe_places(corpus, rows, places)
-        placed = sum(item["x"] == item["x"] for item in items)
         reply = {
-            "items": items,
-            "placed": placed,
+            "items": await lent.engine.compute(describe_places, corpus, rows, places),
+            "placed": np.isfinite(places[:, 0]).sum(),
             "explained": layout.explained,
             "version": corpus.version,
         }

@@ -18,6 +18,7 @@ from pydantic import (
 
 from service.web.wire import EncodingFormat, GivenVectors, WireModel, whole
 
+_MOST_PAIRWISE_NEIGHBOURS = 5000
 _MOST_NEIGHBOURS = 256
 _MOST_HITS = 1000
 _FLOAT32_MOST = 3.4028234663852886e38
@@ -29,6 +30,8 @@ GraphName = Literal["union", "mutual"]
 
 _Small = Annotated[int, Field(ge=1, le=_MOST_NEIGHBOURS)]
 Neighbours = Annotated[_Small, BeforeValidator(whole, json_schema_input_type=_Small)]
+_Any = Annotated[int, Field(ge=1, le=_MOST_PAIRWISE_NEIGHBOURS)]
+AnyNeighbours = Annotated[_Any, BeforeValidator(whole, json_schema_input_type=_Any)]
 _Top = Annotated[int, Field(ge=1, le=_MOST_HITS)]
 Top = Annotated[_Top, BeforeValidator(whole, json_schema_input_type=_Top)]
 _Size = Annotated[int, Field(ge=2)]
@@ -37,6 +40,7 @@ _Count = Annotated[int, Field(ge=1)]
 Count = Annotated[_Count, BeforeValidator(whole, json_schema_input_type=_Count)]
 Length = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+TransformId = Annotated[str, Field(min_length=1)]
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
 
 K_FIELD = "Near neighbours that each item is joined to; where there are fewer, all of them."
@@ -117,8 +121,6 @@ Vector = Annotated[
     ),
     Field(json_schema_extra=lambda schema: schema.pop("default", None)),
 ]
-# Absent or null: not given.
-Optional = Field(None)
 
 
 class PairwiseRequest(WireModel):
@@ -138,7 +140,10 @@ class PairwiseRequest(WireModel):
     texts: list[str] = Field(default_factory=list, min_length=1)
     vectors: GivenVectors = None
     model: str | None = Field(None, min_length=1, description="Encoder; absent means the default.")
-    k: Neighbours = Field(10, description=K_FIELD)
+    transform: TransformId | None = Field(
+        None, description="Whitening that texts or vectors go through first; none is the default."
+    )
+    k: AnyNeighbours = Field(10, description=K_FIELD)
     metric: MetricName = Field("angular", description="`angular` is in radians.")
     graph: GraphName = Field(
         "union", description="`union` joins where one names the other, `mutual` where both do."
@@ -195,6 +200,7 @@ class PairwiseReply(BaseModel):
     metric: MetricName
     model: str | None = Field(description="Null where vectors were given.")
     model_sha256: str | None
+    transform: str | None
     usage: Usage
 
 
@@ -234,6 +240,9 @@ class CorpusRequest(WireModel):
     name: Name
     items: Items
     model: str | None = Field(None, min_length=1, description="Encoder; absent means the default.")
+    transform: TransformId | None = Field(
+        None, description="Whitening that texts or vectors go through first; none is the default."
+    )
     k: Neighbours = Field(10, description=K_FIELD)
     metric: MetricName = Field("angular", description="`angular` is in radians.")
     graph: GraphName = Field("union", description="As for pairwise.")
@@ -266,6 +275,7 @@ class CorpusReply(BaseModel):
     )
     model: str | None = Field(description="Encoder of its texts; null where made of vectors.")
     model_sha256: str | None
+    transform: str | None
     created: str
 
 

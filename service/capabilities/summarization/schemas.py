@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 
-from service.web.wire import WireModel, whole
+from service.web.wire import WireModel, leave_out_default, whole
+
+_MOST = 1_000_000
+
+
+def _read_amount(value: object) -> int:
+    number = whole(value)
+    if type(number) is not int or not 1 <= number <= _MOST:
+        raise ValueError(f"must be a whole number from 1 to {_MOST}")
+    return number
+
 
 ModelName = Annotated[str, Field(min_length=1)]
-_Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+_Positive = Annotated[int, Field(ge=1, le=_MOST)]
 Amount = Annotated[_Positive, BeforeValidator(whole, json_schema_input_type=_Positive)]
+# For a field that may be left out; null is no way to leave it out.
+GivenAmount = Annotated[
+    int | None,
+    PlainValidator(_read_amount),
+    WithJsonSchema({"type": "integer", "minimum": 1, "maximum": _MOST}),
+    Field(json_schema_extra=leave_out_default),
+]
 _NeighbourCount = Annotated[int, Field(ge=2, le=64)]
 NeighbourCount = Annotated[
     _NeighbourCount, BeforeValidator(whole, json_schema_input_type=_NeighbourCount)
@@ -30,27 +55,32 @@ class GivenReview(WireModel):
     )
 
 
-class WordBudget(WireModel):
-    """Bound each summary in words."""
+class Budget(WireModel):
+    """Bound each summary in exactly one unit."""
 
-    words: Amount = Field(
-        description="Runs without a space; two characters where a script has no spaces."
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["words"]},
+                {"required": ["sentences"]},
+                {"required": ["tokens"]},
+            ]
+        }
     )
 
+    words: GivenAmount = Field(
+        None, description="Runs without a space; two characters where a script has no spaces."
+    )
+    sentences: GivenAmount = Field(None, description="Whole sentences.")
+    tokens: GivenAmount = Field(
+        None, description="Tokens of the encoder, its special ones included."
+    )
 
-class SentenceBudget(WireModel):
-    """Bound each summary in sentences."""
-
-    sentences: Amount
-
-
-class TokenBudget(WireModel):
-    """Bound each summary in tokens."""
-
-    tokens: Amount = Field(description="Tokens of the encoder, its special ones included.")
-
-
-Budget: TypeAlias = WordBudget | SentenceBudget | TokenBudget
+    @model_validator(mode="after")
+    def _require_one(self) -> Budget:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("a budget has exactly one of words, sentences and tokens")
+        return self
 
 
 class Choices(WireModel):
@@ -72,7 +102,7 @@ class Choices(WireModel):
         description="Seed words or sentences by name; each aspect gets a summary of its own.",
     )
     budget: Budget = Field(
-        default_factory=lambda: WordBudget(words=75), description="Of every summary; 75 words."
+        default_factory=lambda: Budget(words=75), description="Of every summary; 75 words."
     )
     redundancy: float = Field(
         0.4,
@@ -105,6 +135,7 @@ class SummarizeRequest(Choices):
 
     model_config = ConfigDict(
         json_schema_extra={
+            "oneOf": [{"required": ["reviews"]}, {"required": ["corpus"]}],
             "examples": [
                 {
                     "reviews": [
@@ -114,15 +145,32 @@ class SummarizeRequest(Choices):
                     ],
                     "aspects": {"food": ["breakfast", "food"]},
                     "budget": {"words": 20},
-                }
-            ]
+                },
+                {
+                    "reviews": [
+                        {"id": "r1", "text": "The battery lasts two days.", "rating": 5},
+                        {"id": "r2", "text": "Battery life is poor.", "rating": 2},
+                    ],
+                    "split_sentiment": True,
+                    "budget": {"sentences": 1},
+                },
+            ],
         }
     )
 
     reviews: list[str | GivenReview] = Field(
-        min_length=1, description="Texts, or texts with ids and ratings; a text's id is its place."
+        default_factory=list,
+        min_length=1,
+        description="Texts, or texts with ids and ratings; a text's id is its place.",
     )
-    model: ModelName | None = Field(None, description="Encoder; absent means the default one.")
+    corpus: Annotated[str, Field(min_length=1)] = Field(
+        "",
+        description="In place of reviews: id of a stored geodesic corpus, an item a review.",
+        json_schema_extra=leave_out_default,
+    )
+    model: ModelName | None = Field(
+        None, description="Encoder; absent means that of the corpus, or the default one."
+    )
     k: NeighbourCount = Field(
         5, description="Neighbours of each sentence in the graph, at most all others."
     )
@@ -219,6 +267,15 @@ class SummaryReply(SummarySection):
 class CreateSetRequest(WireModel):
     """Ask for a set of reviews that grows."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "hotel"},
+                {"name": "phone", "reviews": ["The battery lasts two days."], "language": "en"},
+            ]
+        }
+    )
+
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]{0,62}$")
     reviews: list[str | GivenReview] = Field(default_factory=list)
     model: ModelName | None = Field(None, description="Encoder of the set; absent is the default.")
@@ -229,25 +286,43 @@ class CreateSetRequest(WireModel):
 class AddReviewsRequest(WireModel):
     """Ask to add reviews, or to replace those of the same id."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"reviews": [{"id": "1", "text": "The room was clean.", "rating": 4}]},
+                {"reviews": [{"id": "2", "text": "Breakfast was cold. The room was clean."}]},
+            ]
+        }
+    )
+
     reviews: list[GivenReview] = Field(min_length=1)
 
 
 class SummarizeSetRequest(Choices):
     """Ask what the reviewers of a stored set say; the set's own encoder and k are used."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{}, {"budget": {"words": 30}, "strategy": "coverage"}]}
+    )
 
-class ReviewSet(BaseModel):
-    """Describe a stored set."""
+
+class ReviewSetIdentity(BaseModel):
+    """Say what a stored set is."""
 
     id: str
-    reviews: int
     model: str
     language: str | None
     k: int
+
+
+class ReviewSet(ReviewSetIdentity):
+    """Describe a stored set."""
+
+    reviews: int
     revision: int = Field(description="Changes so far; the reply after a change names it.")
 
 
 class ReviewSetList(BaseModel):
-    """List stored sets."""
+    """List stored sets; how far one is, its own route tells."""
 
-    sets: list[ReviewSet]
+    sets: list[ReviewSetIdentity]

@@ -70,7 +70,7 @@ def as_reviews(given: Sequence[str | GivenReview]) -> list[Review]:
 
 def as_wish(choices: Choices, *, model: str | None, language: str | None, k: int) -> Wish:
     """Return what the choices of a request mean."""
-    ((unit, amount),) = choices.budget.model_dump().items()
+    ((unit, amount),) = choices.budget.model_dump(exclude_unset=True).items()
     options = Options(
         strategy=Strategy(choices.strategy),
         distance=Distance(choices.distance),

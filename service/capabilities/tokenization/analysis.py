@@ -20,7 +20,7 @@ from service.numerics.dtypes import Ids64, Vector64
 from service.numerics.lattice.cover import cover_end, first_open_place
 from service.numerics.lattice.linear import LONGEST, UNKNOWN
 from service.numerics.lattice.logspace import list_marginals, score_cuts
-from service.numerics.lattice.paths import measure_one, rank_paths
+from service.numerics.lattice.per_text import measure_one, rank_paths
 from service.numerics.lattice.vocabulary import Segments
 from service.runtime.tokenizers.base import Kind, Prepared
 

@@ -12,14 +12,12 @@ import numpy as np
 from service.capabilities.tokenization.collection import Opened
 from service.errors import Fault, InvalidInput
 from service.numerics.dtypes import Ids32, Ids64, Vector64
-from service.numerics.lattice.paths import (
-    Paths,
+from service.numerics.lattice.paths import Paths, log_masses, sample_paths
+from service.numerics.lattice.per_text import (
     distinct_paths,
     first_version_paths,
-    log_masses,
     measure,
     rank_paths,
-    sample_paths,
 )
 from service.numerics.seeds import stream_key
 from service.runtime.tokenizers.base import Dropout, Kind, Prepared

@@ -20,7 +20,7 @@ from service.capabilities.tokenization.replies import (
 from service.capabilities.tokenization.settings import TokenizationSettings
 from service.errors import Fault, InvalidInput, PayloadTooLarge, TooManyItems
 from service.numerics.dtypes import Progress
-from service.numerics.lattice.paths import rank_paths
+from service.numerics.lattice.per_text import rank_paths
 from service.runtime.engine import Engine
 from service.runtime.tokenizers.base import Kind
 

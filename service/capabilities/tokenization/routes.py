@@ -16,19 +16,21 @@ from service.capabilities.tokenization.drawing import Wanted
 from service.capabilities.tokenization.pictures import lattice_svg
 from service.capabilities.tokenization.pipeline import Chunk, TokenizationPipeline
 from service.capabilities.tokenization.replies import Reply
-from service.capabilities.tokenization.schemas import (
+from service.capabilities.tokenization.reply_schemas import (
     AnalyzeReply,
-    AnalyzeRequest,
     ContinueReply,
-    ContinueRequest,
     DecodeReply,
-    DecodeRequest,
     EncodeReply,
-    EncodeRequest,
     SampleReply,
-    SampleRequest,
     TokenizerCard,
     TokenizerList,
+)
+from service.capabilities.tokenization.schemas import (
+    AnalyzeRequest,
+    ContinueRequest,
+    DecodeRequest,
+    EncodeRequest,
+    SampleRequest,
 )
 from service.errors import Fault, InvalidInput
 from service.numerics.dtypes import Progress

@@ -31,7 +31,7 @@ capability = Capability(
     settings=TokenizationSettings,
     open=open_room,
     kernels=(
-        "service.numerics.lattice.paths",
+        "service.numerics.lattice.per_text",
         "service.numerics.lattice.cover",
         "service.numerics.lattice.merging",
         "service.numerics.lattice.normaliser",

@@ -97,7 +97,7 @@ def tune(
 
     Args:
         pairs: labelled pairs, m ≥ folds.
-        cells: the grid, not empty; equal betas side by side save decompositions.
+        cells: the grid, not empty; each β costs one decomposition.
         axes: the decomposition for a β.
         folds: parts that the pairs are dealt into.
         seed: of the dealing and the resampling.

@@ -158,6 +158,11 @@ class RowPair(WireModel):
     score: Score
 
 
+# The bound stands inside: on the union it would be enforced and not documented.
+TextPairs = Annotated[list[TextPair], Field(min_length=FEWEST_PAIRS)]
+RowPairs = Annotated[list[RowPair], Field(min_length=FEWEST_PAIRS)]
+
+
 class Grid(WireModel):
     """List what is tried; every β with every γ with every number of dimensions."""
 
@@ -201,8 +206,7 @@ class TuneRequest(WireModel):
         }
     )
 
-    pairs: list[TextPair] | list[RowPair] = Field(
-        min_length=FEWEST_PAIRS,
+    pairs: TextPairs | RowPairs = Field(
         description="Labelled pairs; `a` and `b` are texts, or row numbers where `vectors` come.",
     )
     vectors: GivenVectors = None
@@ -372,7 +376,8 @@ class GeometryReply(IsotropyReply):
     """Describe how vectors lie in their space; diagnostics, not measures of quality."""
 
     whitened: IsotropyReply | None = Field(
-        description="The same after whitening, where that was asked for."
+        description="The same after whitening; null where that was not asked for, or where it "
+        "leaves one direction."
     )
     hubness: dict[str, HubnessReply] = Field(description="`raw`, and one for each reduction.")
     samples: int

@@ -27,7 +27,7 @@ import numpy as np
 
 from service.numerics.dtypes import Bytes8, Ids32, Ids64, Vector64
 from service.numerics.kernels import kernel
-from service.numerics.lattice.normaliser import char_width
+from service.numerics.lattice.charsmap import char_width
 from service.numerics.lattice.philox import philox, unit
 
 # Places of `rules`, an int64 array that describes the vocabulary to the kernels.
@@ -247,7 +247,7 @@ def _draw_path(
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int32[::1], float64[::1], "
+    "UniTuple(int64, 2)(uint8[::1], int64[::1], int32[::1], int64[::1], int32[::1], float64[::1], "
     "float64[::1], int64[::1], int32[::1], uint64[::1], uint64[::1], int64, float64, float64[::1], "
     "int32[::1], float64[::1], int32[::1], int32[::1], int32[::1], int32[::1], int64[::1], "
     "float64[::1], float64[::1])"
@@ -276,7 +276,7 @@ def sample_texts(
     counts: Ids64,
     log_probs: Vector64,
     log_partitions: Vector64,
-) -> int:
+) -> tuple[int, int]:
     """Draw `samples` paths of every text, one text after another, into flat arrays.
 
     Args:
@@ -305,9 +305,10 @@ def sample_texts(
         log_partitions: out, (texts,), NaN where no path exists or only logarithms would do.
 
     Returns:
-        Number of ids written, -1 where the arcs of a text need more scratch.
+        Number of ids written, -1 where the arcs of a text need more scratch; and the texts that
+        have no log Z.
     """
-    size = 0
+    size, failed = 0, 0
     for text in range(len(groups) - 1):
         first, last = groups[text], groups[text + 1]
         row = text * samples
@@ -327,8 +328,9 @@ def sample_texts(
             stops,
         )
         if status == FULL:
-            return -1
+            return -1, 0
         if status != OK:
+            failed += 1
             log_partitions[text] = math.nan
             counts[row : row + samples] = 0
             continue
@@ -357,4 +359,4 @@ def sample_texts(
             counts[row + sample] = grown - size
             log_probs[row + sample] = alpha * total - log_z
             size = grown
-    return size
+    return size, failed

@@ -22,8 +22,8 @@ import numpy as np
 
 from service.numerics.dtypes import Bytes8, Ids32, Ids64, Vector64
 from service.numerics.kernels import kernel
+from service.numerics.lattice.charsmap import char_width
 from service.numerics.lattice.linear import BY_CHARS, emit
-from service.numerics.lattice.normaliser import char_width
 from service.numerics.lattice.philox import philox, unit
 
 

@@ -21,12 +21,17 @@ import numpy.typing as npt
 from service.errors import PayloadTooLarge
 from service.numerics.dtypes import Bytes8, Ids32, Ids64
 from service.numerics.kernels import kernel
+from service.numerics.lattice.charsmap import (
+    ASCII,
+    IN_DATA,
+    IN_STRINGS,
+    SPACE,
+    next_chunk,
+    plain_characters,
+)
 from service.numerics.lattice.trie import Trie
 
-_SPACE = 0x20
 _REPLACEMENT = np.array([0xEF, 0xBF, 0xBD], dtype=np.uint8)  # U+FFFD
-_IN_DATA, _IN_STRINGS, _BROKEN = range(3)
-_ASCII = 0x80
 # Places of the rules array.
 _PREFIX, _COLLAPSE, _ESCAPE, _SUFFIX, _KEEP_TRAILING = range(5)
 _MOST_BYTES = 1 << 28
@@ -56,16 +61,18 @@ class Normaliser:
     Attributes:
         table: (m,) uint32, darts-clone units; empty for a model without a table.
         strings: uint8, NUL-ended replacements.
-        plain: (65536,) uint8, see `_plain_characters`.
+        plain: (65536,) uint8, see `plain_characters`.
         kept: trie of user-defined pieces, which are never changed.
-        rules: see `SpaceRules`.
+        flags: (5,) int64, what `SpaceRules` says, for the kernel.
+        open_flags: the same for a text that goes on: its trailing spaces stay.
     """
 
     table: npt.NDArray[np.uint32]
     strings: Bytes8
     plain: Bytes8
     kept: Trie
-    rules: SpaceRules
+    flags: Ids64
+    open_flags: Ids64
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,15 @@ def make_normaliser(
     table: npt.NDArray[np.uint32], strings: Bytes8, *, kept: Trie, rules: SpaceRules
 ) -> Normaliser:
     """Return a normaliser; what it can skip is found out once."""
-    return Normaliser(table, strings, _plain_characters(table, kept.units), kept, rules)
+    said = [rules.add_prefix, rules.collapse, rules.escape, rules.as_suffix]
+    return Normaliser(
+        table,
+        strings,
+        plain_characters(table, kept.units),
+        kept,
+        np.array([*said, False], np.int64),
+        np.array([*said, True], np.int64),
+    )
 
 
 def normalise(
@@ -111,10 +126,7 @@ def normalise(
     Raises:
         PayloadTooLarge: the table makes the texts longer than 256 MiB.
     """
-    rules = normaliser.rules
-    flags = np.array(
-        [rules.add_prefix, rules.collapse, rules.escape, rules.as_suffix, keep_trailing], np.int64
-    )
+    flags = normaliser.open_flags if keep_trailing else normaliser.flags
     texts = len(bounds) - 1
     capacity = 2 * len(data) + 64 * texts + 64
     while capacity <= _MOST_BYTES:
@@ -142,142 +154,19 @@ def normalise(
 
 
 @kernel()
-def char_width(lead: int) -> int:
-    """Return how many bytes a character has by its first one; a stray byte stands alone."""
-    if lead < 0xC0:
-        return 1
-    if lead < 0xE0:
-        return 2
-    return 3 if lead < 0xF0 else 4
-
-
-@kernel()
-def _unit_step(unit: int) -> int:
-    return int((unit >> 10) << ((unit & 0x200) >> 6))
-
-
-@kernel()
-def _unit(table: npt.NDArray[np.uint32], position: int) -> int:
-    return int(np.int64(table[position]))
-
-
-@kernel()
-def _longest_key(
-    data: Bytes8, place: int, end: int, table: npt.NDArray[np.uint32]
-) -> tuple[int, int]:
-    """Return the length of the longest key at a place and the offset of its replacement."""
-    if len(table) == 0:
-        return 0, 0
-    size = len(table)
-    length, offset = 0, 0
-    position = _unit_step(_unit(table, 0))
-    for here in range(place, end):
-        position ^= int(data[here])
-        if position >= size:
-            break
-        unit = _unit(table, position)
-        if unit & 0x800000FF != np.int64(data[here]):
-            break
-        position ^= _unit_step(unit)
-        if position >= size:
-            break
-        if unit & 0x100:
-            length = here + 1 - place
-            offset = _unit(table, position) & 0x7FFFFFFF
-    return length, offset
-
-
-@kernel()
-def _kept_length(data: Bytes8, place: int, end: int, units: Ids32) -> int:
-    """Return the length of the longest user-defined piece at a place, 0 where there is none."""
-    node, length = 0, 0
-    for here in range(place, end):
-        child = units[node] ^ (np.int64(data[here]) << 2)
-        if units[child + 1] != node:
-            break
-        node = child
-        if units[node + 2] >= 0:
-            length = here + 1 - place
-    return length
-
-
-@kernel()
-def _valid_width(data: Bytes8, place: int, end: int) -> int:
-    """Return the width of the character at a place, or 0 where no whole one stands there."""
-    width = char_width(data[place])
-    if place + width > end or 0x80 <= data[place] < 0xC2 or data[place] > 0xF4:
-        return 0
-    for here in range(place + 1, place + width):
-        if data[here] & 0xC0 != 0x80:
-            return 0
-    return width
-
-
-@kernel()
-def _next_chunk(
-    data: Bytes8,
-    place: int,
-    end: int,
-    table: npt.NDArray[np.uint32],
-    strings: Bytes8,
-    units: Ids32,
-) -> tuple[int, int, int, int]:
-    """Return where the replacement of the next chunk lies, and how much text it stands for.
-
-    Returns:
-        The array it lies in, its first and last place there, and the bytes of text consumed.
-    """
-    kept = _kept_length(data, place, end, units)
-    if kept > 0:
-        return _IN_DATA, place, place + kept, kept
-    length, offset = _longest_key(data, place, end, table)
-    if length > 0:
-        offset = min(offset, len(strings))
-        stop = offset
-        while stop < len(strings) and strings[stop] != 0:
-            stop += 1
-        return _IN_STRINGS, offset, stop, length
-    width = _valid_width(data, place, end)
-    if width == 0:
-        return _BROKEN, 0, 3, 1
-    return _IN_DATA, place, place + width, width
-
-
-@kernel()
-def _begins_key(
-    text: Bytes8, length: int, table: npt.NDArray[np.uint32], kept_units: Ids32
-) -> bool:
-    """Return whether some key of the table, or some kept piece, begins with these bytes."""
-    if kept_units[(kept_units[0] ^ (np.int64(text[0]) << 2)) + 1] == 0:
-        return True
-    if len(table) == 0:
-        return False
-    position = _unit_step(_unit(table, 0))
-    for here in range(length):
-        position ^= int(text[here])
-        if position >= len(table):
-            return False
-        unit = _unit(table, position)
-        if unit & 0x800000FF != np.int64(text[here]):
-            return False
-        position ^= _unit_step(unit)
-    return True
-
-
-@kernel()
 def _write_mark(out: Bytes8, size: int, escape: int) -> int:
     """Write one space in the model's way and return the size after it."""
     if escape:
         out[size], out[size + 1], out[size + 2] = 0xE2, 0x96, 0x81
         return size + 3
-    out[size] = _SPACE
+    out[size] = SPACE
     return size + 1
 
 
 @kernel()
 def _ends_with_mark(out: Bytes8, start: int, size: int, escape: int) -> bool:
     if not escape:
-        return bool(size > start and out[size - 1] == _SPACE)
+        return bool(size > start and out[size - 1] == SPACE)
     return bool(
         size - start >= 3
         and out[size - 3] == 0xE2
@@ -291,14 +180,14 @@ def _is_space(kind: int, start: int, stop: int, data: Bytes8, strings: Bytes8) -
     """Return whether a chunk is exactly one space."""
     if stop - start != 1:
         return False
-    return bool((data[start] if kind == _IN_DATA else strings[start]) == _SPACE)
+    return bool((data[start] if kind == IN_DATA else strings[start]) == SPACE)
 
 
 @kernel()
 def _byte(kind: int, place: int, data: Bytes8, strings: Bytes8) -> int:
-    if kind == _IN_DATA:
+    if kind == IN_DATA:
         return int(data[place])
-    return int(strings[place]) if kind == _IN_STRINGS else int(_REPLACEMENT[place])
+    return int(strings[place]) if kind == IN_STRINGS else int(_REPLACEMENT[place])
 
 
 @kernel()
@@ -315,7 +204,7 @@ def _copy_chunk(
     """Write a chunk, its spaces in the model's way, and return the size after it."""
     for place in range(start, stop):
         byte = _byte(kind, place, data, strings)
-        if byte == _SPACE:
+        if byte == SPACE:
             size = _write_mark(out, size, escape)
         else:
             out[size] = byte
@@ -334,7 +223,7 @@ def _skip_spaces(
 ) -> int:
     """Return the place of the first chunk that is no space."""
     while place < end:
-        kind, start, stop, consumed = _next_chunk(data, place, end, table, strings, units)
+        kind, start, stop, consumed = next_chunk(data, place, end, table, strings, units)
         if not _is_space(kind, start, stop, data, strings):
             break
         place += consumed
@@ -351,8 +240,8 @@ def _note(origins: Ids32, first: int, last: int, origin: int) -> None:
 def _plain_width(data: Bytes8, place: int, end: int, plain: Bytes8) -> int:
     """Return the bytes of a character that is known to stand for itself, 0 for any other."""
     lead = np.int64(data[place])
-    if lead < _ASCII:
-        alone = place + 1 == end or data[place + 1] < _ASCII
+    if lead < ASCII:
+        alone = place + 1 == end or data[place + 1] < ASCII
         return 1 if alone and plain[lead] else 0
     if lead < 0xE0:
         code = (lead & 0x1F) << 6 | np.int64(data[place + 1]) & 0x3F
@@ -407,8 +296,8 @@ def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it
             place += width
             after_space = False
             continue
-        kind, start, stop, consumed = _next_chunk(data, place, end, table, strings, units)
-        while after_space and start < stop and _byte(kind, start, data, strings) == _SPACE:
+        kind, start, stop, consumed = next_chunk(data, place, end, table, strings, units)
+        while after_space and start < stop and _byte(kind, start, data, strings) == SPACE:
             start += 1
         if size + 3 * (stop - start) + 8 > len(out):
             return -1
@@ -416,7 +305,7 @@ def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it
             grown = _copy_chunk(kind, start, stop, data, strings, escape, out, size)
             _note(origins, size + shift, grown + shift, place - begin)
             size = grown
-            after_space = _byte(kind, stop - 1, data, strings) == _SPACE
+            after_space = _byte(kind, stop - 1, data, strings) == SPACE
         place += consumed
         if not collapse:
             after_space = False
@@ -473,32 +362,3 @@ def _normalise(
             return -1
         ends[text + 1] = size
     return size
-
-
-@kernel("uint8[::1](uint32[::1], int32[::1])")
-def _plain_characters(table: npt.NDArray[np.uint32], kept_units: Ids32) -> Bytes8:
-    """Return, for each code point below 65,536, whether it stands for itself.
-
-    Of ASCII characters: whenever another ASCII character or nothing follows; most letters begin a
-    key that ends in a combining mark. Of all others: whatever follows.
-    """
-    plain = np.zeros(1 << 16, np.uint8)
-    text = np.empty(3, np.uint8)
-    for code in range(1, _ASCII):
-        text[0] = code
-        length, _ = _longest_key(text, 0, 1, table)
-        changed = code == _SPACE or length > 0
-        for second in range(_ASCII):
-            text[1] = second
-            changed |= _begins_key(text, 2, table, kept_units)
-        plain[code] = not changed
-    for code in range(_ASCII, 1 << 16):
-        if code < 0x800:
-            width = 2
-            text[0], text[1] = 0xC0 | code >> 6, 0x80 | code & 0x3F
-        else:
-            width = 3
-            text[0], text[1] = 0xE0 | code >> 12, 0x80 | code >> 6 & 0x3F
-            text[2] = 0x80 | code & 0x3F
-        plain[code] = not _begins_key(text, width, table, kept_units)
-    return plain

@@ -100,6 +100,18 @@ class Segments:
         )
 
 
+# Views of these serve every usual request; they are never written to.
+_LATTICES = np.full(4096, -1, np.int32)
+_FIRSTS = np.arange(4097, dtype=np.int64)
+
+
+def one_each(texts: int) -> tuple[Ids32, Ids64]:
+    """Return `fixed` and `groups` of texts that are one segment each."""
+    if texts < len(_LATTICES):
+        return _LATTICES[:texts], _FIRSTS[: texts + 1]
+    return np.full(texts, -1, np.int32), np.arange(texts + 1, dtype=np.int64)
+
+
 def make_vocabulary(
     keys: Sequence[bytes],
     ids: Ids32,

@@ -8,7 +8,8 @@ original text of each of them. What follows, the choice of pieces, is ours.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
@@ -19,7 +20,7 @@ from service.numerics.dtypes import Ids32
 from service.numerics.lattice.paths import Paths, longest_paths
 from service.numerics.lattice.vocabulary import NO_BYTES, Segments, Vocabulary, make_vocabulary
 from service.runtime.tokenizers.base import NO_ORIGINS, Dropout, Kind, PieceTokenizer, Prepared
-from service.runtime.tokenizers.limits import check_pieces, check_scores
+from service.runtime.tokenizers.limits import MOST_PIECES, check_pieces, check_scores
 from service.runtime.tokenizers.merges import MergeTable, make_table, merge_texts
 
 _BYTES = 256
@@ -75,8 +76,9 @@ class HuggingFace(PieceTokenizer):
         open_ended: bool = False,  # noqa: ARG002 - the file's normaliser is used as it is
     ) -> Prepared:
         """Return the words of every text, as the library normalises and splits it."""
-        call = self._splitter.encode_batch if aligned else self._splitter.encode_batch_fast
-        encodings = call(list(texts), add_special_tokens=False)
+        # the fast call leaves the numbers of the words out
+        with guarded("The tokenizer failed on a text"):
+            encodings = self._splitter.encode_batch(list(texts), add_special_tokens=False)
         words = _Words()
         for text, encoding in zip(texts, encodings, strict=True):
             self._add_text(words, text, encoding, aligned=aligned)
@@ -200,6 +202,20 @@ def _byte_places(text: str, encoding: Encoding) -> tuple[Ids32, Ids32]:
     return at[spans[:, 0]].astype(np.int32), at[spans[:, 1]].astype(np.int32)
 
 
+@contextmanager
+def guarded(failed: str) -> Iterator[None]:
+    """Turn whatever the library raises into a refusal.
+
+    Its bare exceptions say what is wrong with a file; a panic is no `Exception` at all.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
+            raise
+        raise InvalidInput(f"{failed}: {str(error)[:200]}.") from error
+
+
 def _read(content: bytes) -> dict[str, Any]:
     try:
         described = json.loads(content)
@@ -216,10 +232,8 @@ def _read(content: bytes) -> dict[str, Any]:
 
 
 def _open(text: str) -> Tokenizer:
-    try:
+    with guarded("The file is no tokenizer.json that can be used"):
         tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # noqa: BLE001 - the library raises bare exceptions
-        _refuse(str(error)[:200])
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
@@ -253,7 +267,10 @@ def _largest_id(model: Mapping[str, Any]) -> int:
         return len(vocabulary) - 1
     if not isinstance(vocabulary, dict) or not vocabulary:
         _refuse("its vocabulary is empty")
-    return max(map(int, vocabulary.values()))
+    ids = [int(each) for each in vocabulary.values()]
+    if min(ids) < 0 or max(ids) >= 2 * MOST_PIECES:
+        _refuse(f"its ids go from {min(ids)} to {max(ids)}")
+    return max(ids)
 
 
 def _byte_ids(vocabulary: Mapping[str, int], model: Mapping[str, Any]) -> Ids32:
@@ -271,6 +288,8 @@ def _unigram(model: Mapping[str, Any], size: int) -> Vocabulary:
     scores = np.zeros(size, np.float64)
     scores[: len(keys)] = [float(score) for _, score in model["vocab"]]
     unknown_id = model.get("unk_id")
+    if unknown_id is not None and not 0 <= int(unknown_id) < len(keys):
+        _refuse(f"its unknown id {unknown_id} is none of its {len(keys)} pieces")
     ids = np.array([each for each in range(len(keys)) if each != unknown_id], np.int32)
     lowest = float(scores[: len(keys)].min())
     by_piece = {piece: number for number, piece in enumerate(pieces)}

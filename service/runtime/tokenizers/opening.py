@@ -9,6 +9,7 @@ from service.runtime.tokenizers.base import PieceTokenizer
 from service.runtime.tokenizers.limits import MOST_FILE_BYTES
 
 _BRACE = b"{"
+_PROBE = "Ready? 好。"
 
 
 def open_piece_tokenizer(content: bytes) -> PieceTokenizer:
@@ -28,8 +29,17 @@ def open_piece_tokenizer(content: bytes) -> PieceTokenizer:
             f"The tokenizer file has {len(content)} bytes and {MOST_FILE_BYTES} are read at most."
         )
     try:
-        return _open(content)
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        tokenizer = _open(content)
+        tokenizer.best(tokenizer.prepare([_PROBE], aligned=True))  # what fails, fails here
+        return tokenizer
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise InvalidInput(f"The tokenizer file cannot be used: {error!r:.200}.") from error
 
 

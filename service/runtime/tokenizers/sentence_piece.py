@@ -11,7 +11,7 @@ from service.numerics.dtypes import Bytes8, Ids32, Vector64
 from service.numerics.lattice.normaliser import Normalised, make_normaliser, normalise
 from service.numerics.lattice.paths import Paths
 from service.numerics.lattice.trie import Trie, build_trie
-from service.numerics.lattice.vocabulary import Segments, Vocabulary, make_vocabulary
+from service.numerics.lattice.vocabulary import Segments, Vocabulary, make_vocabulary, one_each
 from service.runtime.tokenizers.base import NO_ORIGINS, Dropout, Kind, PieceTokenizer, Prepared
 from service.runtime.tokenizers.merges import MergeTable, merge_texts, spell_merges
 from service.runtime.tokenizers.piece_model import (
@@ -57,12 +57,7 @@ class SentencePiece(PieceTokenizer):
         data, bounds = join_texts(texts)
         found = normalise(self._normaliser, data, bounds, aligned=aligned, keep_trailing=open_ended)
         count = len(texts)
-        segments = Segments(
-            found.data,
-            found.bounds,
-            np.full(count, -1, np.int32),
-            np.arange(count + 1, dtype=np.int64),
-        )
+        segments = Segments(found.data, found.bounds, *one_each(count))
         if not aligned:
             return Prepared(segments, NO_ORIGINS, NO_ORIGINS)
         return Prepared(segments, *_spans(found))
@@ -96,17 +91,18 @@ class SentencePiece(PieceTokenizer):
                 parts.append(bytes([int(model.pieces[piece_id][3:5], 16)]))
             elif kind != CONTROL:
                 parts.append(model.pieces[piece_id])
+        mark = _SPACE_MARK.encode()
+        if parts and model.spaces.add_prefix and parts[0].startswith(mark):
+            parts[0] = parts[0].removeprefix(mark)  # the space that normalising had added
         text = b"".join(parts).decode("utf-8", "replace")
-        if not model.spaces.escape:
-            return text
-        text = text.replace(_SPACE_MARK, " ")
-        if not model.spaces.add_prefix:
-            return text
-        return text.removesuffix(" ") if model.spaces.as_suffix else text.removeprefix(" ")
+        return text.replace(_SPACE_MARK, " ") if model.spaces.escape else text
 
 
 def join_texts(texts: Sequence[str]) -> tuple[Bytes8, np.ndarray]:
     """Return UTF-8 texts one after another, (bytes,) uint8, and where each begins, (n + 1,)."""
+    if len(texts) == 1:
+        alone = bytearray(texts[0], "utf-8")
+        return np.frombuffer(alone, dtype=np.uint8), np.array((0, len(alone)), np.int64)
     raw = [text.encode() for text in texts]
     bounds = np.zeros(len(raw) + 1, np.int64)
     np.cumsum([len(each) for each in raw], out=bounds[1:])

@@ -11,11 +11,17 @@ REASONS = (
     r"\d+ neighbours were asked for",
     r"looks at neighbours, and a single vector",
     r"is so long that its image does not fit",
+    r"It lies at the mean of all",
+    r"The result does not fit float32",
     r"pairs are too few",
     r"a rank correlation needs scores that differ",
     r"names row \d+",
     r"pairs of row numbers need them",
     r"dimensions and the transform \S+ takes",
+    r"is bound to no encoder",
+    r"was fitted on",
+    r"settings and \d+ are the most",
+    r"The idempotency key '.*' was used for another request",
+    r"which was deleted since",
     r"/seed: must be a whole number",  # the schema's largest, as a float, is one more
-    r"belongs to no encoder|was fitted on",
 )

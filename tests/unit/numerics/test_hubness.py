@@ -116,6 +116,15 @@ def test_copies_of_a_vector_are_equally_near_whatever_the_block() -> None:
         assert counts.tolist() == [39, 39, 39, 3, *[0] * 36]
 
 
+def test_cosines_that_differ_by_rounding_alone_are_equal() -> None:
+    random = np.random.default_rng(1)
+    beside = 1 + 0.3 * random.standard_normal(50)
+    # all as near to the first as each other, but for the order in which the products are added
+    vectors = np.stack([np.ones(50), *(random.permutation(beside) for _ in range(9))])
+    found = occurrences(vectors.astype(np.float32), k=1, metrics=[], progress=quiet)
+    assert found[Metric.COSINE].tolist() == [9, 1, *[0] * 8]
+
+
 @pytest.mark.parametrize("metric", list(Metric)[1:])
 def test_similarities_are_the_formulas(metric: Metric) -> None:
     vectors = cloud(30, 8)

@@ -139,6 +139,12 @@ class TestRefusals:
         with pytest.raises(InvalidInput, match="All 7 vectors are the same"):
             find_axes(measure_moments(vectors), beta=0, shrinkage=Shrinkage.OAS)
 
+    def test_vectors_that_differ_by_rounding_alone(self) -> None:
+        vectors = np.full((8, 3), 0.7, dtype=np.float32)
+        vectors[::2, 1] = np.nextafter(np.float32(0.7), np.float32(1))
+        with pytest.raises(InvalidInput, match="All 8 vectors are the same"):
+            find_axes(measure_moments(vectors), beta=1, shrinkage=NONE)
+
     def test_more_dimensions_than_there_are(self) -> None:
         moments = measure_moments(slanted(10, 4))
         with pytest.raises(DimensionMismatch, match=r"5 dimensions .* have 4"):

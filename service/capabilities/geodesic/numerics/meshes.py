@@ -7,6 +7,7 @@ chooses; how many of the true neighbours it finds is measured on a sample.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 
@@ -206,11 +207,21 @@ def append_rows(vectors: Matrix32, added: Matrix32) -> Matrix32:
     count, size = len(vectors), vectors.shape[1]
     whole = count + len(added)
     memory = vectors.base
-    if not isinstance(memory, np.ndarray) or len(memory) < whole:
+    if not _is_room(memory, vectors) or len(memory) < whole:
         memory = np.empty((int(whole * _GROWTH) + 1, size), np.float32)
         memory[:count] = vectors
     memory[count:whole] = added
     return memory[:whole]
+
+
+def _is_room(memory: object, vectors: Matrix32) -> TypeGuard[Matrix32]:
+    """Return whether some memory is rows that begin with the vectors: made by `append_rows`."""
+    return (
+        isinstance(memory, np.ndarray)
+        and memory.shape[1:] == vectors.shape[1:]
+        and memory.dtype == vectors.dtype
+        and memory.ctypes.data == vectors.ctypes.data
+    )
 
 
 def _lists_of(

@@ -7,20 +7,25 @@ import pytest
 
 from service.capabilities.summarization.corpus import Corpus, Review, assemble, digest, read
 from service.capabilities.summarization.numerics.manifold import Distance
+from service.capabilities.summarization.options import Options, Strategy
 from service.capabilities.summarization.shelf import Kept, Shelf
+from service.capabilities.summarization.summary import summarize, view_all
 from service.errors import TooManyItems
 from service.numerics.distances import Metric, prepare
+from service.numerics.dtypes import Progress
 from service.numerics.neighbours import silent
 
 
-def corpus_of(reviews: list[Review], before: Corpus | None = None) -> Corpus:
+def corpus_of(
+    reviews: list[Review], before: Corpus | None = None, progress: Progress = silent
+) -> Corpus:
     reading = read(reviews, "en", max_sentences=500, before=before.reading if before else None)
     drawn = [
         np.random.default_rng(int.from_bytes(key, "little")).normal(size=5) for key in reading.texts
     ]
     vectors = prepare(np.array(drawn, np.float32), Metric.ANGULAR)
     tokens = np.ones(len(vectors), np.int64)
-    return assemble(reading, vectors, tokens, k=4, progress=silent, before=before)
+    return assemble(reading, vectors, tokens, k=4, progress=progress, before=before)
 
 
 def test_a_sentence_said_twice_is_one_statement() -> None:
@@ -81,3 +86,19 @@ def test_a_shelf_of_nothing_keeps_nothing() -> None:
     shelf = Shelf(0)
     shelf.keep(b"a", Kept(corpus_of([Review("Word.", "a")])))
     assert shelf.find(b"a") is None
+
+
+@pytest.mark.parametrize("stage", ["neighbours", "distances", "coverage", "select"])
+def test_every_long_stage_lets_go_when_nobody_waits(stage: str) -> None:
+    class Left(Exception):  # noqa: N818 - a client that left
+        pass
+
+    def progress(at: str, done: int, total: int) -> None:
+        if at == stage:
+            raise Left
+
+    reviews = [Review(f"Thing {n} is fine here. Part {n} is bad there.", str(n)) for n in range(30)]
+    options = Options(strategy=Strategy.COVERAGE if stage == "coverage" else Strategy.CONSENSUS)
+    with pytest.raises(Left):  # noqa: PT012 - either line may raise
+        corpus = corpus_of(reviews, progress=progress)
+        summarize(view_all(corpus, np.zeros(corpus.statements.count)), options, progress)

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from service.capabilities.whitening.numerics import Cell, Labelled, Ranking, Tuned, tune
 from service.errors import InvalidInput
 from service.numerics.moments import Moments, measure_moments
+from service.numerics.seeds import generator
 from service.numerics.vectors import pair_cosines
 from service.numerics.whitening import Axes, Shrinkage, find_axes, make_kernel, whiten
 
@@ -116,6 +117,27 @@ def test_held_out_pairs_do_not_choose_their_own_cell() -> None:
     one = search(pairs, cells=[GRID[0]], folds=3)
     assert one.held_out == pytest.approx(one.table[0])
     assert set(one.chosen) == {0}
+
+
+def test_each_fold_is_ranked_by_the_cell_that_the_others_chose() -> None:
+    pairs = labelled(pairs=40, noise=20, seed=3)  # the labels are nearly all noise
+    cells = [Cell(beta, gamma, 12) for beta in (0.0, 1.0) for gamma in (0.0, 0.5, 1.0)]
+    found = search(pairs, cells=cells, folds=8)
+    assert len(set(found.chosen)) > 1
+    moments = measure_moments(pairs.vectors)
+    fold_of = generator(1, "whitening", "folds").permutation(40) % 8
+    columns = []
+    for cell in cells:
+        rows = whiten(
+            pairs.vectors, make_kernel(axes_of(moments, cell.beta), gamma=cell.gamma, dimensions=12)
+        )
+        columns.append(pair_cosines(rows[pairs.first], rows[pairs.second]))
+    for fold, chosen in enumerate(found.chosen):
+        others = fold_of != fold
+        scores = [spearmanr(column[others], pairs.scores[others])[0] for column in columns]
+        assert scores[chosen] == pytest.approx(max(scores))
+    ranks = [rankdata(columns[found.chosen[fold]])[pair] for pair, fold in enumerate(fold_of)]
+    assert found.held_out == pytest.approx(spearmanr(ranks, pairs.scores)[0])
 
 
 def test_the_same_seed_gives_the_same_answer() -> None:
