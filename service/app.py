@@ -117,6 +117,7 @@ def create_app(settings: Settings) -> FastAPI:
                 *("X-Request-ID", "Server-Timing", "Retry-After", "WWW-Authenticate"),
                 *("X-Model", "X-Model-SHA256", "X-Execution-Provider"),
                 *("X-Prompt-Tokens", "X-Truncated-Inputs"),
+                *("X-Entropy", "X-Index", "X-Seed"),
             ],
         )
     app.openapi = lambda: build_document(app)  # type: ignore[method-assign]
