@@ -68,16 +68,19 @@ def describe_corpus(corpus: Corpus) -> dict[str, object]:
     }
 
 
-def describe_hits(hits: Sequence[Hit]) -> list[dict[str, object]]:
-    """Return hits, nearest first."""
+def describe_hits(
+    hits: Sequence[Hit], percentiles: Sequence[float | None]
+) -> list[dict[str, object]]:
+    """Return hits, nearest first, each with its percentile."""
     return [
         {
             **describe_item(hit.item),
             "geodesic": hit.geodesic,
             "direct": hit.direct,
             "hops": hit.hops,
+            "percentile": percentile,
         }
-        for hit in hits
+        for hit, percentile in zip(hits, percentiles, strict=True)
     ]
 
 

@@ -256,7 +256,8 @@ async def query_corpus(
 ) -> Response:
     """Return the items nearest to a text or vector by the length of the path to them.
 
-    The query is joined to its own near items only: it makes no shortcut between two of them.
+    The query is joined to its own near items only: it makes no shortcut between two of them. With
+    a `calibration` each hit says in which percentile of it the straight likeness lies.
     """
     _require_one(body.model_fields_set, "text", "vector")
     embedded = None
@@ -273,7 +274,16 @@ async def query_corpus(
             deadline=call.deadline,
         )
         call.stages.update(embedded.stages)
-    reply = {"hits": describe_hits(hits), "version": corpus.version, **describe_model(embedded)}
+    calibration, percentiles = None, [None] * len(hits)
+    if body.calibration is not None:
+        calibration, found = await pipeline.percentiles(corpus, hits, body.calibration)
+        percentiles = found.tolist()
+    reply = {
+        "hits": describe_hits(hits, percentiles),
+        "version": corpus.version,
+        "calibration": calibration,
+        **describe_model(embedded),
+    }
     return json_response(reply)
 
 

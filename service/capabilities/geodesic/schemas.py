@@ -317,6 +317,9 @@ class QueryRequest(WireModel):
     vector: Vector = None
     top: Top = Field(10, description="Most items wanted.")
     max_distance: Length | None = Field(None, description="Longest path wanted.")
+    calibration: Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="Stored law of scores; hits then carry the percentile of their likeness."
+    )
 
 
 class HitReply(BaseModel):
@@ -328,6 +331,9 @@ class HitReply(BaseModel):
     geodesic: float = Field(description="Length of the path.")
     direct: float = Field(description="Straight distance.")
     hops: int = Field(description="Edges on the path, the first one from the query included.")
+    percentile: float | None = Field(
+        description="0 to 100: share of the calibration's scores below this likeness; null without."
+    )
 
 
 class QueryReply(BaseModel):
@@ -335,6 +341,7 @@ class QueryReply(BaseModel):
 
     hits: list[HitReply]
     version: int
+    calibration: str | None = Field(description="Which version was used.")
     model: str | None
     model_sha256: str | None
     usage: Usage

@@ -28,6 +28,7 @@ async def open_room(lent: Lent, settings: GeodesicSettings) -> AsyncIterator[Geo
             corpora=corpora,
             layouts=Layouts(corpora, lent.engine, settings),
             settings=settings,
+            calibrations=lent.calibrations,
         )
 
 
