@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Response
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURES = (PNG, SVG)
+_drawing = Lock()
 _FORMATS = {PNG: "png", SVG: "svg"}
 _DOTS_PER_INCH = 144
 _STYLE: dict[Any, Any] = {
@@ -56,7 +58,8 @@ def _render(media_type: str, draw: Callable[[Figure], None], width: float, heigh
     from matplotlib import rc_context  # a third of a second, paid by the first picture
     from matplotlib.figure import Figure as NewFigure
 
-    with rc_context(_STYLE):
+    # matplotlib's settings are the process's, so one figure is drawn at a time
+    with _drawing, rc_context(_STYLE):
         figure = NewFigure(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
         draw(figure)
         buffer = io.BytesIO()

@@ -16,7 +16,7 @@ from starlette.types import Receive
 from service.errors import Fault, InvalidInput, UnsupportedMediaType
 from service.web.call import CLIENT_LEFT, SCOPE_KEY, Call
 from service.web.negotiation import JSON, NPY
-from service.web.wire import parse_npy
+from service.web.npy import parse_npy
 
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 _MULTIPART = "multipart/form-data"
@@ -42,16 +42,15 @@ class NpyRequest(Request):
             (name, JSON.encode() if name == b"content-type" else value)
             for name, value in request.scope["headers"]
         ]
-        query = request.query_params.multi_items()
         super().__init__({**request.scope, "headers": headers}, request.receive)
         self._model = model
         self._field = field
-        self._given = query
+        self._given = request.query_params
         self._matrix: object = None
 
     async def json(self) -> Any:  # noqa: ANN401 - the base class says so
         """Return the body's fields."""
-        fields = {name: self._value(name, text) for name, text in self._given}
+        fields = {name: self._value(name, self._given.getlist(name)) for name in self._given}
         return {**fields, self._field: self._matrix}
 
     async def parse(self) -> None:
@@ -68,15 +67,19 @@ class NpyRequest(Request):
                 f"At {pointer}: {error}", faults=(Fault(pointer, str(error)),)
             ) from None
 
-    def _value(self, name: str, text: str) -> object:
-        """Return a query parameter as JSON, or as the text that it is."""
+    def _value(self, name: str, given: list[str]) -> object:
+        """Return a query parameter as JSON or text; one that recurs makes a list."""
         known = self._model.model_fields.get(name)
-        if known is not None and _takes_text(known.annotation):
-            return text
-        try:
-            return orjson.loads(text)
-        except orjson.JSONDecodeError:
-            return text
+        as_text = known is not None and _takes_text(known.annotation)
+        values = [text if as_text else _json_or_text(text) for text in given]
+        return values[0] if len(values) == 1 else values
+
+
+def _json_or_text(text: str) -> object:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
 
 
 def _takes_text(annotation: object) -> bool:

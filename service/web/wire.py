@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -91,34 +90,6 @@ def _from_array(value: np.ndarray[Any, Any]) -> Matrix32:
         return _finite(np.ascontiguousarray(value, dtype=np.float32))
 
 
-def parse_npy(content: bytes) -> np.ndarray[Any, Any]:
-    """Return the array of a `.npy` file, over the very bytes that came in.
-
-    Args:
-        content: the file; floats of 2, 4 or 8 bytes, little-endian, in C order.
-
-    Raises:
-        ValueError: it is no such file, or holds more or fewer bytes than its header says.
-    """
-    stream = io.BytesIO(content)
-    try:
-        version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, in_fortran_order, dtype = np.lib.format.read_array_header_1_0(stream)
-        else:
-            shape, in_fortran_order, dtype = np.lib.format.read_array_header_2_0(stream)
-    except (ValueError, EOFError, SyntaxError, TypeError) as error:
-        raise ValueError(f"The body is no .npy file: {str(error)[:120]}") from error
-    if dtype.kind != "f" or dtype.byteorder == ">":
-        raise ValueError(f"The array has dtype {dtype}; little-endian float32 or float64 is read.")
-    if in_fortran_order:
-        raise ValueError("The array is in Fortran order; save numpy.ascontiguousarray(array).")
-    expected = stream.tell() + math.prod(shape) * dtype.itemsize
-    if len(content) != expected:
-        raise ValueError(f"The file has {len(content)} bytes and shape {shape} needs {expected}.")
-    return np.frombuffer(content, dtype=dtype, offset=stream.tell()).reshape(shape)
-
-
 def _finite(vectors: Matrix32) -> Matrix32:
     if not np.isfinite(vectors).all():
         row, column = np.argwhere(~np.isfinite(vectors))[0]
@@ -201,13 +172,6 @@ Seed = Annotated[
 def wants_npy(request: Request) -> bool:
     """Return whether the request would rather have `.npy` than JSON."""
     return preferred(request, (JSON, NPY)) == NPY
-
-
-def npy_response(matrix: Matrix32) -> Response:
-    """Return a matrix as a `.npy` file."""
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(matrix, dtype="<f4"), allow_pickle=False)
-    return Response(buffer.getvalue(), media_type=NPY)
 
 
 def json_response(body: Mapping[str, object], status: int = 200) -> Response:

@@ -42,19 +42,47 @@ def test_npy_goes_in_and_out(client: TestClient) -> None:
 
 
 WHOLE = npy(VECTORS)
+NO_FILE = "the body is no .npy file"
+
+
+def headed(header: bytes, numbers: bytes = bytes(24)) -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + numbers
+
+
+def shaped(shape: str, descr: str = "'<f4'") -> bytes:
+    return headed(f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".encode())
+
+
 REFUSED = {
-    "no npy": (b"not at all", "The body is no .npy file"),
-    "cut head": (WHOLE[:20], "The body is no .npy file"),
-    "cut": (WHOLE[:-1], f"The file has {len(WHOLE) - 1} bytes and shape (3, 2) needs"),
+    "no npy": (b"not at all", NO_FILE),
+    "nothing more": (b"\x93NUMPY", NO_FILE),
+    "unknown version": (WHOLE[:6] + b"\x09" + WHOLE[7:], NO_FILE),
+    "cut head": (WHOLE[:20], NO_FILE),
+    "cut": (WHOLE[:-1], f"the file has {len(WHOLE) - 1} bytes and shape (3, 2) needs"),
     "too long": (WHOLE + b"x", "needs"),
-    "integers": (npy(np.ones((2, 2), dtype=np.int64)), "dtype int64"),
-    "objects": (npy(np.array([[{}]], dtype=object)), "dtype object"),
-    "big-endian": (npy(VECTORS.astype(">f4")), "little-endian"),
+    "integers": (npy(np.ones((2, 2), dtype=np.int64)), "dtype '<i8'"),
+    "objects": (npy(np.array([[{}]], dtype=object)), "dtype '|O'"),
+    "records": (shaped("(3, 2)", "[('a', '<f4')]"), "dtype"),
+    "big-endian": (npy(VECTORS.astype(">f4")), "dtype '>f4'"),
     "Fortran order": (npy(np.asfortranarray(VECTORS)), "Fortran"),
     "one dimension": (npy(VECTORS[0]), "shape (2,)"),
     "no rows": (npy(VECTORS[:0]), "shape (0, 2)"),
+    "negative sides": (shaped("(-2, -3)"), "shape (-2, -3)"),
+    "sides of no number": (shaped("('2', 3)"), "sides are whole numbers"),
+    "no shape": (shaped("6"), "sides are whole numbers"),
+    "sides beyond reason": (shaped("(99999999999, 99999999999)"), "needs"),
     "not finite": (npy(np.array([[1, np.nan]])), "nan at position 1"),
     "beyond float32": (npy(np.array([[1, 1e300]])), "inf at position 1"),
+    "broken header": (headed(b"{'descr': '<f4', ("), NO_FILE),
+    "deep header": (headed(b"(" * 900), NO_FILE),
+    "long header": (headed(b"-" * 9000 + b"1"), "header has 9001 bytes"),
+    "header with NUL": (headed(b"{'a\0"), NO_FILE),
+    "header of bytes": (headed(b"{'\xff\xfe': 1"), NO_FILE),
+    "indented header": (headed(b"{\n   1\n 2"), NO_FILE),
+    "open quotes": (headed(b"'" * 3), NO_FILE),
+    "header of another kind": (headed(b"[1, 2]"), "header says [1, 2]"),
+    "header with more": (headed(b"{'descr': '<f4'}"), "header says"),
+    "header that calls": (headed(b"__import__('os')"), NO_FILE),
 }
 
 

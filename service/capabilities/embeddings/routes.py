@@ -20,9 +20,10 @@ from service.runtime.tokenizer import Truncate
 from service.web.call import Call, CurrentCall
 from service.web.capability import CurrentLent, provide
 from service.web.negotiation import NPY
+from service.web.npy import npy_response
 from service.web.openapi import model_problems
 from service.web.routing import ServiceRoute
-from service.web.wire import encode_rows, json_reply, npy_response, wants_npy
+from service.web.wire import encode_rows, json_reply, wants_npy
 
 router = APIRouter(route_class=ServiceRoute)
 Pipeline = Annotated[EmbeddingsPipeline, Depends(provide(EmbeddingsPipeline))]

@@ -47,11 +47,12 @@ from service.web.call import Call, CurrentCall
 from service.web.capability import CurrentLent, provide
 from service.web.idempotency import GivenIdempotency
 from service.web.negotiation import JSON, NPY, PNG, SSE, SVG, preferred
+from service.web.npy import npy_response
 from service.web.openapi import model_problems, problems
 from service.web.pictures import PICTURES, picture
 from service.web.routing import ServiceRoute
 from service.web.streaming import reply_with_progress
-from service.web.wire import json_reply, json_response, npy_response, wants_npy
+from service.web.wire import json_reply, json_response, wants_npy
 
 router = APIRouter(route_class=ServiceRoute)
 Pipeline = Annotated[GeodesicPipeline, Depends(provide(GeodesicPipeline))]

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pydantic import TypeAdapter, ValidationError
 
+from service.web.npy import npy_response
 from service.web.wire import (
     VECTORS_SCHEMA,
     Vectors,
     encode_rows,
     json_response,
-    npy_response,
     whole,
 )
 
