@@ -1,13 +1,13 @@
-"""Measure geodesic similarity: exactness, what it is worth, speed beside its peers, and a million items.
+"""Measure geodesic similarity: exactness, worth, speed beside peers, and a million items.
 
 ```
 python -m benchmarks.geodesic [--data FOLDER] [--only NAME] [--threads N]
 ```
 
 Names: exact, value, neighbours, paths, isomap, queries, growth, http, million. FOLDER holds
-`opinosis_dev.json`, `[{id, category, reviews: [sentence]}]`; without it `value` measures the swiss roll
-alone. All but `million` take about four minutes; `million` takes a quarter of an hour and 5 GB. Prints each
-bar and writes `results/geodesic.json`, where the bars of names that were not run stay.
+`opinosis_dev.json`, `[{id, category, reviews: [sentence]}]`; without it `value` measures the swiss
+roll alone. All but `million` take about five minutes; `million` takes a quarter of an hour and
+5 GB. Prints each bar and writes `results/geodesic.json`, where bars of names not run stay.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse.csgraph import dijkstra
 
-from benchmarks.geodesic_speed import DIMENSIONS, K, clustered, ratios, seconds, to_scipy
+from benchmarks.geodesic_speed import DIMENSIONS, K, clustered, seconds, to_scipy
 from benchmarks.process import free_port
 from benchmarks.results import Bar, median_bar, say
 from service.capabilities.geodesic.numerics.meshes import (
@@ -50,7 +50,7 @@ def ask(mesh: Mesh, query: Matrix32) -> object:
 
 
 def queries_of(mesh: Mesh) -> list[Bar]:
-    """Return the time of queries over that of scipy's Dijkstra from one source on the same graph."""
+    """Return the time of queries over that of scipy's Dijkstra on the same graph."""
     count = mesh.count
     matrix = to_scipy(mesh.graph)
     queries = clustered(64, seed=9)
@@ -74,10 +74,11 @@ def queries_of(mesh: Mesh) -> list[Bar]:
         found["path"].append(seconds(path, 20) / theirs)
     limit = QUERY_LIMITS[count]
     note = f"{1000 * seconds(whole, 20):.2f} ms a query"
+    what = f"query of {count:,}, time over scipy's Dijkstra"
     return [
-        median_bar(f"one query of {count:,}, its neighbours found and its path walked, time over scipy's Dijkstra", found["whole"], relation="<=", limit=limit, note=note),
-        median_bar(f"the same, the path alone, {count:,}", found["path"], relation="<=", limit=None),
-    ]  # fmt: skip
+        median_bar(what, found["whole"], relation="<=", limit=limit, note=note),
+        median_bar(f"{what}, the path alone", found["path"], relation="<=", limit=None),
+    ]
 
 
 def query_bars() -> list[Bar]:

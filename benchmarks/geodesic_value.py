@@ -1,4 +1,4 @@
-"""Measure what geodesic distances are worth: on a manifold that is known, and on sentences of topics."""
+"""Measure what geodesic distances are worth: on a known manifold, and on sentences of topics."""
 
 from __future__ import annotations
 
@@ -41,10 +41,11 @@ def swiss_roll_bars() -> list[Bar]:
     along = all_pairs(graph).lengths
     straight = cross_distances(rows, rows, metric=Metric.EUCLIDEAN)
     upper = np.triu_indices(1000, 1)
-    return [
-        Bar("swiss roll, n = 1,000, k = 10: Spearman with the true arc", float(spearmanr(along[upper], true[upper]).statistic), None, ">=", 0.995),
-        Bar("the same, straight lines", float(spearmanr(straight[upper], true[upper]).statistic)),
-    ]  # fmt: skip
+    curved, flat = (
+        float(spearmanr(found[upper], true[upper]).statistic) for found in (along, straight)
+    )
+    what = "swiss roll, n = 1,000, k = 10: Spearman with the true arc"
+    return [Bar(what, curved, None, ">=", 0.995), Bar(f"{what}, straight lines", flat)]
 
 
 def sentence_bars(path: Path) -> list[Bar]:

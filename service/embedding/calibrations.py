@@ -13,11 +13,11 @@ from service.errors import ArtefactDamaged, ArtefactMismatch
 from service.numerics.density import (
     Density,
     Domain,
-    Fit,
     PercentileTable,
     percentiles,
     tabulate,
 )
+from service.numerics.density_fit import Fit
 from service.numerics.dtypes import Vector64
 from service.runtime.engine import Engine
 from service.stores.claims import Idempotency

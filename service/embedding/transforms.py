@@ -117,7 +117,7 @@ class Transforms:
                 f"{transform.recipe.dimensions}.",
                 faults=(Fault("/dimensions", "more than the transform keeps"),),
             )
-        key = (transform.version.uid, kept)
+        key = (transform.version.sha256, kept)
         found = self._kernels.get(key)
         if found is None:
             axes = await self.axes(transform)

@@ -192,8 +192,8 @@ def nearest_neighbours(
         (n, min(k, n - 1)) indices and distances; equal rows are neighbours at distance 0.
     """
     count = len(vectors)
-    k = min(k, count - 1)
-    kept = min(k + _SPARE, count - 1)
+    others = max(0, count - 1)
+    k, kept = min(k, others), min(k + _SPARE, others)
     if k == 0:
         return Neighbours(np.empty((count, 0), np.int32), np.empty((count, 0), np.float32))
     half_squares = half_squares_of(vectors, metric)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import APIRouter, Depends, Request
 from pydantic_settings import BaseSettings
 
 from service.embedding.calibrations import Calibrations
+from service.embedding.collections import TextCollections
 from service.embedding.embedder import Embedder
 from service.embedding.transforms import Transforms
 from service.metrics import Metrics
@@ -36,6 +37,7 @@ class Lent:
         transforms: whitening transforms, stored.
         calibrations: densities of scores, stored.
         rooms: names of the open capabilities.
+        collections: texts that one room keeps and another may read.
     """
 
     settings: Settings
@@ -47,6 +49,7 @@ class Lent:
     transforms: Transforms
     calibrations: Calibrations
     rooms: tuple[str, ...]
+    collections: TextCollections = field(default_factory=TextCollections)
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,3 +295,24 @@ def test_building_a_corpus_streams_its_progress(client: TestClient, name: str) -
     last = response.text.strip().split("\n\n")[-1].split("\n")
     assert last[0] == "event: result"
     assert orjson.loads(last[1].removeprefix("data: "))["items"] == 2
+
+
+def test_a_whitening_comes_before_the_graph(client: TestClient, name: str) -> None:
+    fit = {"name": f"w-{name}", "texts": TEXTS, "dimensions": 4}
+    transform = client.post("/v1/whitening/transforms", json=fit).json()["id"]
+    whitened = client.post("/v1/embeddings", json={"input": TEXTS, "transform": transform}).json()
+    vectors = [each["embedding"] for each in whitened["data"]]
+    expected = client.post(PAIRWISE, json={"vectors": vectors, "k": 3}).json()
+    found = client.post(PAIRWISE, json={"texts": TEXTS, "k": 3, "transform": transform}).json()
+    assert (found["transform"], expected["transform"]) == (transform, None)
+    assert np.allclose(found["geodesic"], expected["geodesic"], atol=1e-5)
+    items = [{"id": str(at), "text": text} for at, text in enumerate(TEXTS)]
+    made = make(client, name, items[:6], k=3, transform=f"w-{name}")
+    assert (made["transform"], made["dimensions"]) == (transform, 4)
+    client.post(f"{CORPORA}/{name}/items", json={"items": items[6:]})
+    ask = {"text": TEXTS[7], "top": 1}
+    hit = client.post(f"{CORPORA}/{name}/query", json=ask).json()["hits"][0]
+    assert (hit["id"], hit["geodesic"]) == ("7", pytest.approx(0, abs=1e-5))
+    client.delete(f"/v1/whitening/transforms/{transform}")
+    body = {"texts": TEXTS, "transform": transform}
+    expect_problem(client.post(PAIRWISE, json=body), 404, "unknown_artefact")

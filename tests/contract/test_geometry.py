@@ -93,6 +93,22 @@ def test_few_vectors_have_fewer_neighbours(client: TestClient) -> None:
     expect_problem(answer, 422, "invalid_input", "All 5 vectors are the same")
 
 
+def test_a_vector_at_the_mean_of_all(client: TestClient) -> None:
+    vectors = [[1, 0], [0, 1], [2, 2], [1, 1]]
+    answer = client.post(PATH, json={"vectors": vectors})
+    expect_problem(answer, 422, "invalid_input", "Vector 3", "leave whitening out")
+    reply = describe(client, vectors=vectors, reductions=["centering", "csls"])
+    assert reply["whitened"] is None
+
+
+def test_one_direction_has_no_isotropy(client: TestClient) -> None:
+    vectors = [[1, 1], [1, 1.2], [1.1, 1], [2, 2.1]]
+    fit(client, name="line", vectors=vectors, dimensions=1)
+    reply = describe(client, vectors=vectors, transform="line", reductions=["whitening"])
+    assert reply["whitened"] is None
+    assert reply["hubness"]["whitening"]["max_occurrence"] == 3
+
+
 def test_it_comes_as_npy_and_goes_as_a_picture(client: TestClient) -> None:
     body = npy(slanted(60, 5))
     sent = {"Content-Type": "application/x-npy"}

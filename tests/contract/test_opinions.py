@@ -340,3 +340,30 @@ def test_an_unknown_aspect_word_is_no_support(client: TestClient) -> None:
 def test_an_unknown_model_is_named(client: TestClient) -> None:
     answer = client.post(PATH, json={"reviews": HOTEL, "model": "nothing"})
     expect_problem(answer, 404, "unknown_model", "nothing")
+
+
+def test_a_stored_corpus_is_summarized_by_its_id(client: TestClient) -> None:
+    items = [{"id": f"i{n}", "text": text} for n, text in enumerate(HOTEL)]
+    made = client.post("/v1/geodesic/corpora", json={"name": "opinions-of-hotel", "items": items})
+    assert made.status_code == 201, made.text
+    answer = client.post(PATH, json={"corpus": "opinions-of-hotel"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == summarize(client, items)
+    client.delete("/v1/geodesic/corpora/opinions-of-hotel")
+    gone = client.post(PATH, json={"corpus": "opinions-of-hotel"})
+    expect_problem(gone, 404, "unknown_artefact", "opinions-of-hotel")
+
+
+def test_a_corpus_of_vectors_has_nothing_to_quote(client: TestClient) -> None:
+    items = [{"id": f"i{n}", "vector": [1.0, float(n), 0.5]} for n in range(4)]
+    client.post("/v1/geodesic/corpora", json={"name": "opinions-none", "items": items})
+    answer = client.post(PATH, json={"corpus": "opinions-none"})
+    expect_problem(answer, 422, "invalid_input", "holds vectors without texts")
+    client.delete("/v1/geodesic/corpora/opinions-none")
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"reviews": HOTEL, "corpus": "a"}, {"corpus": ""}, {"corpus": None}]
+)
+def test_reviews_come_from_one_place(client: TestClient, body: dict[str, Any]) -> None:
+    expect_problem(client.post(PATH, json=body), 422, "invalid_input")

@@ -17,7 +17,8 @@ from service.embedding.transform import require_origin
 from service.embedding.transforms import Transforms
 from service.errors import DimensionMismatch, Fault, InvalidInput, NotFinite
 from service.numerics.concentration import Measures, RowKind, concentration, noise_sensitivity
-from service.numerics.density import Density, Domain, Fit, cdf, fit_density, modes, pdf, quantiles
+from service.numerics.density import Density, Domain, cdf, modes, pdf, quantiles
+from service.numerics.density_fit import Fit, fit_density
 from service.numerics.distributions.softmax import softmax
 from service.numerics.dtypes import Ids64, Logits, Matrix32, Progress, Vector64
 from service.numerics.seeds import generator

@@ -23,7 +23,8 @@ from service.capabilities.distribution.pictures import density_picture
 from service.capabilities.distribution.pipeline import DistributionPipeline
 from service.embedding.calibrations import Calibration
 from service.numerics.concentration import Measures, RowKind
-from service.numerics.density import Density, Domain, Fit
+from service.numerics.density import Density, Domain
+from service.numerics.density_fit import Fit
 from service.numerics.dtypes import Logits, Progress
 from service.web.call import CurrentCall
 from service.web.capability import CurrentLent, provide

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from service.capabilities.geodesic.pipeline.corpora import Hit, Way
+from service.capabilities.geodesic.pipeline.answers import Hit, Way
 from service.capabilities.geodesic.pipeline.corpus import Corpus, Item
 from service.capabilities.geodesic.pipeline.pairwise import Answer
 from service.embedding.embedder import Embedded
@@ -26,6 +26,7 @@ def describe_pairwise(answer: Answer, encoding_format: EncodingFormat) -> dict[s
         "components": measured.components,
         "labels": measured.labels,
         "graph": {"edges": measured.edges, "k_effective": measured.k_effective},
+        "transform": answer.transform,
         **describe_model(answer.embedded),
     }
     if measured.paths:
@@ -62,6 +63,7 @@ def describe_corpus(corpus: Corpus) -> dict[str, object]:
         "recall": mesh.recall,
         "model": making.model,
         "model_sha256": making.model_sha256,
+        "transform": making.transform,
         "created": making.created,
     }
 

@@ -94,7 +94,7 @@ async def measure_pairwise(
     async def work(progress: Progress) -> Response:
         if body.vectors is not None:
             answer = await pipeline.pairwise.of_vectors(
-                body.vectors, options, wanted, progress=progress
+                body.vectors, options, wanted, transform=body.transform, progress=progress
             )
         else:
             answer = await pipeline.pairwise.of_texts(
@@ -102,6 +102,7 @@ async def measure_pairwise(
                 options,
                 wanted,
                 model=body.model,
+                transform=body.transform,
                 deadline=call.deadline,
                 progress=progress,
             )
@@ -150,6 +151,7 @@ async def create_corpus(
             _given(body.items),
             options,
             model=body.model,
+            transform=body.transform,
             request=(
                 None if idempotency is None else (idempotency.key, idempotency.request_sha256)
             ),

@@ -37,6 +37,7 @@ _Count = Annotated[int, Field(ge=1)]
 Count = Annotated[_Count, BeforeValidator(whole, json_schema_input_type=_Count)]
 Length = Annotated[float, Field(ge=0, le=1e30, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+TransformId = Annotated[str, Field(min_length=1)]
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
 
 K_FIELD = "Near neighbours that each item is joined to; where there are fewer, all of them."
@@ -117,8 +118,6 @@ Vector = Annotated[
     ),
     Field(json_schema_extra=lambda schema: schema.pop("default", None)),
 ]
-# Absent or null: not given.
-Optional = Field(None)
 
 
 class PairwiseRequest(WireModel):
@@ -138,6 +137,9 @@ class PairwiseRequest(WireModel):
     texts: list[str] = Field(default_factory=list, min_length=1)
     vectors: GivenVectors = None
     model: str | None = Field(None, min_length=1, description="Encoder; absent means the default.")
+    transform: TransformId | None = Field(
+        None, description="Whitening that texts or vectors go through first; none is the default."
+    )
     k: Neighbours = Field(10, description=K_FIELD)
     metric: MetricName = Field("angular", description="`angular` is in radians.")
     graph: GraphName = Field(
@@ -195,6 +197,7 @@ class PairwiseReply(BaseModel):
     metric: MetricName
     model: str | None = Field(description="Null where vectors were given.")
     model_sha256: str | None
+    transform: str | None
     usage: Usage
 
 
@@ -234,6 +237,9 @@ class CorpusRequest(WireModel):
     name: Name
     items: Items
     model: str | None = Field(None, min_length=1, description="Encoder; absent means the default.")
+    transform: TransformId | None = Field(
+        None, description="Whitening that texts or vectors go through first; none is the default."
+    )
     k: Neighbours = Field(10, description=K_FIELD)
     metric: MetricName = Field("angular", description="`angular` is in radians.")
     graph: GraphName = Field("union", description="As for pairwise.")
@@ -266,6 +272,7 @@ class CorpusReply(BaseModel):
     )
     model: str | None = Field(description="Encoder of its texts; null where made of vectors.")
     model_sha256: str | None
+    transform: str | None
     created: str
 
 

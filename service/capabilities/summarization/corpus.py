@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain
+from sys import intern
 
 import numpy as np
 
@@ -46,6 +47,8 @@ from service.numerics.dtypes import Ids64, Matrix32, Progress, Vector64
 
 # Beyond this share of new statements, searching all neighbours anew is the cheaper way.
 _FEW = 0.1
+# Neighbours, edges, counts of words, digests and spans of one statement, measured.
+_STATEMENT_BYTES = 1_000
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -132,13 +135,11 @@ class Corpus:
 
     @property
     def cost(self) -> int:
-        """Return about how many bytes this takes."""
-        texts = sum(map(len, self.reading.texts.values()))
-        reviews = sum(len(review.text) for review in self.reading.reviews)
-        vectors = self.statements.vectors
-        # The table of geodesics is as good as certain to come.
-        table = 4 * len(vectors) * landmarks_of(len(vectors))
-        return 3 * vectors.nbytes // 2 + table + 4 * texts + 2 * reviews + 4096
+        """Return about how many bytes this takes, its table of geodesics included."""
+        count = self.statements.count
+        vectors = self.statements.vectors.nbytes
+        letters = sum(len(review.text) for review in self.reading.reviews)
+        return vectors + 4 * count * landmarks_of(count) + _STATEMENT_BYTES * count + 2 * letters
 
     def mean_distances(self, distance: Distance, progress: Progress) -> Vector64:
         """Return the mean distance of each statement to the landmarks, searched once."""
@@ -214,7 +215,7 @@ def _sentences(
             # The sentence's own language: what is known of it must not hang on who said it first.
             spoken = language or guess_language(text)
             facts[key] = Fact(
-                count_words(text), tuple(stems_of(text)), personal_share(text, spoken)
+                count_words(text), tuple(map(intern, stems_of(text))), personal_share(text, spoken)
             )
     return tuple(found)
 

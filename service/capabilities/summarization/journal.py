@@ -212,7 +212,8 @@ def _replay(since: State, first: int, entries: Sequence[Mapping[str, Any]]) -> S
 
 
 def _apply(reviews: Mapping[str, Review], change: Change) -> dict[str, Review]:
-    kept = {name: review for name, review in reviews.items() if name not in set(change.drop)}
+    gone = set(change.drop)
+    kept = {name: review for name, review in reviews.items() if name not in gone}
     return kept | {review.id: review for review in change.put}
 
 

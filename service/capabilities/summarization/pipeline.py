@@ -72,13 +72,20 @@ class SummarizationPipeline:
         embedder: texts to vectors.
         engine: compute threads.
         settings: limits.
+        shelf: corpora used lately.
     """
 
-    def __init__(self, embedder: Embedder, engine: Engine, settings: SummarizationSettings) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        engine: Engine,
+        settings: SummarizationSettings,
+        shelf: Shelf,
+    ) -> None:
         self._embedder = embedder
         self._engine = engine
         self._settings = settings
-        self._shelf = Shelf(settings.kept_bytes)
+        self._shelf = shelf
         self._bearings: dict[str, Bearings] = {}
 
     async def summarize(
@@ -99,7 +106,7 @@ class SummarizationPipeline:
         self.check(reviews, wish)
         encoder = await self._engine.encoder(wish.model, deadline=deadline)
         stages: dict[str, float] = {}
-        key = _key(reviews, encoder, wish)
+        key = await self._engine.compute(_key, reviews, encoder.sha256, wish)
         kept = self._shelf.find(key)
         if kept is not None:
             corpus = kept.corpus
@@ -215,9 +222,7 @@ class SummarizationPipeline:
         progress: Progress,
     ) -> tuple[Matrix32, Ids64]:
         """Return vectors and token counts of a reading's texts; old ones from `before`."""
-        place = {} if before is None else {key: n for n, key in enumerate(before.reading.texts)}
-        known = np.array([place.get(key, -1) for key in reading.texts], dtype=np.int64)
-        new = [text[:_MOST_CHARACTERS] for key, text in reading.texts.items() if key not in place]
+        known, new = await self._engine.compute(_missing, reading, before)
         if not new and before is None:
             return np.empty((0, 1), np.float32), np.empty(0, np.int64)
         vectors, tokens = None, np.empty(len(known), np.int64)
@@ -290,9 +295,17 @@ def require_at_most(count: int, limit: int, pointer: str, what: str) -> None:
         )
 
 
-def _key(reviews: Sequence[Review], encoder: Encoder, wish: Wish) -> bytes:
+def _missing(reading: Reading, before: Corpus | None) -> tuple[Ids64, list[str]]:
+    """Return where each statement stood before, -1 for a new one, and the texts of the new ones."""
+    place = {} if before is None else {key: n for n, key in enumerate(before.reading.texts)}
+    known = np.array([place.get(key, -1) for key in reading.texts], dtype=np.int64)
+    new = [text[:_MOST_CHARACTERS] for key, text in reading.texts.items() if key not in place]
+    return known, new
+
+
+def _key(reviews: Sequence[Review], sha256: str, wish: Wish) -> bytes:
     """Return a digest of all that a corpus depends on."""
-    name = blake2b(f"{encoder.sha256}|{wish.language}|{wish.k}".encode(), digest_size=32)
+    name = blake2b(f"{sha256}|{wish.language}|{wish.k}".encode(), digest_size=32)
     for review in sorted(reviews):
         for part in (review.id, review.text, repr(review.rating)):
             content = part.encode("utf-8", "surrogatepass")

@@ -105,6 +105,7 @@ class SummarizeRequest(Choices):
 
     model_config = ConfigDict(
         json_schema_extra={
+            "oneOf": [{"required": ["reviews"]}, {"required": ["corpus"]}],
             "examples": [
                 {
                     "reviews": [
@@ -115,14 +116,21 @@ class SummarizeRequest(Choices):
                     "aspects": {"food": ["breakfast", "food"]},
                     "budget": {"words": 20},
                 }
-            ]
+            ],
         }
     )
 
     reviews: list[str | GivenReview] = Field(
-        min_length=1, description="Texts, or texts with ids and ratings; a text's id is its place."
+        default_factory=list,
+        min_length=1,
+        description="Texts, or texts with ids and ratings; a text's id is its place.",
     )
-    model: ModelName | None = Field(None, description="Encoder; absent means the default one.")
+    corpus: Annotated[str, Field(min_length=1)] = Field(
+        "", description="In place of reviews: id of a stored geodesic corpus, an item a review."
+    )
+    model: ModelName | None = Field(
+        None, description="Encoder; absent means that of the corpus, or the default one."
+    )
     k: NeighbourCount = Field(
         5, description="Neighbours of each sentence in the graph, at most all others."
     )
@@ -236,18 +244,23 @@ class SummarizeSetRequest(Choices):
     """Ask what the reviewers of a stored set say; the set's own encoder and k are used."""
 
 
-class ReviewSet(BaseModel):
-    """Describe a stored set."""
+class ReviewSetIdentity(BaseModel):
+    """Say what a stored set is."""
 
     id: str
-    reviews: int
     model: str
     language: str | None
     k: int
+
+
+class ReviewSet(ReviewSetIdentity):
+    """Describe a stored set."""
+
+    reviews: int
     revision: int = Field(description="Changes so far; the reply after a change names it.")
 
 
 class ReviewSetList(BaseModel):
-    """List stored sets."""
+    """List stored sets; how far one is, its own route tells."""
 
-    sets: list[ReviewSet]
+    sets: list[ReviewSetIdentity]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from service.capabilities.summarization.journal import SetRecord
 from service.capabilities.summarization.room import Opinions
 from service.capabilities.summarization.schemas import (
     AddReviewsRequest,
@@ -70,7 +71,7 @@ async def create_review_set(
 )
 async def list_review_sets(room: Room) -> Response:
     """Return all stored sets, by name."""
-    return json_response({"sets": [_describe(each) for each in await room.stored.list()]})
+    return json_response({"sets": [_identify(each) for each in await room.stored.all()]})
 
 
 @router.get(
@@ -132,13 +133,15 @@ async def summarize_review_set(  # noqa: PLR0917 - the framework passes them by 
     return await reply_with_summary(request, call, lent, wish, work)
 
 
-def _describe(described: Described) -> dict[str, Any]:
-    record = described.record
+def _identify(record: SetRecord) -> dict[str, Any]:
     return {
         "id": record.name,
-        "reviews": described.reviews,
         "model": record.model,
         "language": record.language,
         "k": record.k,
-        "revision": described.revision,
     }
+
+
+def _describe(described: Described) -> dict[str, Any]:
+    far = {"reviews": described.reviews, "revision": described.revision}
+    return _identify(described.record) | far

@@ -50,6 +50,7 @@ class ReviewSets:
         pipeline: reads and summarizes reviews.
         engine: encoders.
         settings: limits.
+        shelf: corpora used lately.
     """
 
     def __init__(
@@ -58,12 +59,13 @@ class ReviewSets:
         pipeline: SummarizationPipeline,
         engine: Engine,
         settings: SummarizationSettings,
+        shelf: Shelf,
     ) -> None:
         self._journal = journal
         self._pipeline = pipeline
         self._engine = engine
         self._settings = settings
-        self._shelf = Shelf(settings.kept_bytes)
+        self._shelf = shelf
         # One reading of a set at a time: the next one finds what it left.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -105,11 +107,9 @@ class ReviewSets:
         record = await self.find(name)
         return _described(record, await self._read(record))
 
-    async def list(self) -> list[Described]:
-        """Return all sets, by name."""
-        return [
-            _described(record, await self._read(record)) for record in await self._journal.all()
-        ]
+    async def all(self) -> list[SetRecord]:
+        """Return the records of all sets, by name."""
+        return await self._journal.all()
 
     async def delete(self, name: str) -> None:
         """Delete a set.

@@ -23,8 +23,8 @@ class SummarizationSettings(BaseSettings):
         32, description="Aspects in one call; each is one more summary, so more answer 413."
     )
     kept_bytes: int = Field(
-        64 * 2**20,
+        128 * 2**20,
         ge=0,
-        description="Memory for reviews that were read lately, about 2 kB a sentence: asked again, "
+        description="Memory for reviews that were read lately, about 4 kB a sentence: asked again, "
         "they answer without encoder, splitter or neighbour search. 0 keeps none.",
     )

@@ -11,14 +11,17 @@ from service.capabilities.summarization.room import Opinions
 from service.capabilities.summarization.routes import router
 from service.capabilities.summarization.sets import ReviewSets
 from service.capabilities.summarization.settings import SummarizationSettings
+from service.capabilities.summarization.shelf import Shelf
 from service.web.capability import Capability, Lent
 
 
 @asynccontextmanager
 async def open_room(lent: Lent, settings: SummarizationSettings) -> AsyncIterator[Opinions]:
     """Yield the room; it keeps nothing of its own open."""
-    given = SummarizationPipeline(lent.embedder, lent.engine, settings)
-    yield Opinions(given, ReviewSets(Journal(lent.objects), given, lent.engine, settings))
+    shelf = Shelf(settings.kept_bytes)
+    given = SummarizationPipeline(lent.embedder, lent.engine, settings, shelf)
+    stored = ReviewSets(Journal(lent.objects), given, lent.engine, settings, shelf)
+    yield Opinions(given, stored)
 
 
 capability = Capability(

@@ -12,7 +12,7 @@ from service.capabilities.whitening.gathering import Gatherer, Given
 from service.capabilities.whitening.settings import WhiteningSettings
 from service.embedding.transform import Origin, Transform, require_pooling
 from service.embedding.transforms import Transforms
-from service.errors import DimensionMismatch, Fault
+from service.errors import DimensionMismatch, Fault, InvalidInput
 from service.numerics.dtypes import Ids64, Matrix32, Progress
 from service.numerics.hubness import (
     USUAL_NEIGHBOURS,
@@ -213,7 +213,13 @@ def _neighbours(k: int | None, count: int) -> int:
 
 def _whiten_by_itself(vectors: Matrix32) -> Matrix32:
     axes = find_axes(measure_moments(vectors), beta=1, shrinkage=Shrinkage.LEDOIT_WOLF)
-    return whiten(vectors, make_kernel(axes, gamma=1, dimensions=vectors.shape[1]))
+    try:
+        return whiten(vectors, make_kernel(axes, gamma=1, dimensions=vectors.shape[1]))
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"{error.detail} It lies at the mean of all: leave whitening out of the reductions.",
+            faults=(Fault("/reductions", "whitening cannot be computed"),),
+        ) from error
 
 
 def _compare(
@@ -226,13 +232,14 @@ def _compare(
     progress: Progress,
 ) -> tuple[Isotropy, Isotropy | None, dict[str, Occurrences]]:
     isotropy = _isotropy(vectors)
-    white = None if whitened is None else _isotropy(whitened)
+    white = None if whitened is None else _isotropy_left(whitened)
     metrics = [metric for metric in Metric if metric.value in reductions]
     raw = vectors[drawn]
     counts = occurrences(raw, k=k, metrics=metrics, progress=progress)
     found = {RAW: _sum_up(counts[Metric.COSINE], raw, drawn, k)}
     if CENTERING in reductions:
         units = unit_rows(raw)
+        # never 0: a mean of unit vectors is shorter than 1, unless all are the same
         found[CENTERING] = _count(units - units.mean(axis=0), drawn, k, progress)
     if whitened is not None:
         found[WHITENING] = _count(whitened[drawn], drawn, k, progress)
@@ -245,6 +252,14 @@ def _isotropy(vectors: Matrix32) -> Isotropy:
     require_spread(moments)
     variances = np.maximum(np.linalg.eigvalsh(moments.covariance), 0)
     return Isotropy(isoscore(variances), effective_rank(variances), mean_cosine(vectors))
+
+
+def _isotropy_left(whitened: Matrix32) -> Isotropy | None:
+    """Return the same of whitened vectors, None where they have but one direction left."""
+    try:
+        return _isotropy(whitened)
+    except InvalidInput:
+        return None
 
 
 def _count(vectors: Matrix32, drawn: Ids64, k: int, progress: Progress) -> Occurrences:

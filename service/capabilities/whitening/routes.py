@@ -200,6 +200,8 @@ async def apply_transform(
     call.headers["X-Transform"] = applied.transform.id
     if applied.embedded is not None:
         call.stages.update(applied.embedded.stages)
+        dropped = sum(map(bool, applied.embedded.dropped_tokens))
+        call.headers["X-Truncated-Inputs"] = str(dropped)
     if wants_npy(request):
         pieces = npy_pieces(applied.vectors)
         return StreamingResponse(stream_pieces(pieces), media_type=NPY, headers=lengths(pieces))

@@ -376,7 +376,8 @@ class GeometryReply(IsotropyReply):
     """Describe how vectors lie in their space; diagnostics, not measures of quality."""
 
     whitened: IsotropyReply | None = Field(
-        description="The same after whitening, where that was asked for."
+        description="The same after whitening; null where that was not asked for, or where it "
+        "leaves one direction."
     )
     hubness: dict[str, HubnessReply] = Field(description="`raw`, and one for each reduction.")
     samples: int

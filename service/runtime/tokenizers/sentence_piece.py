@@ -96,11 +96,11 @@ class SentencePiece(PieceTokenizer):
                 parts.append(bytes([int(model.pieces[piece_id][3:5], 16)]))
             elif kind != CONTROL:
                 parts.append(model.pieces[piece_id])
+        mark = _SPACE_MARK.encode()
+        if parts and model.spaces.add_prefix and parts[0].startswith(mark):
+            parts[0] = parts[0].removeprefix(mark)  # the space that normalising had added
         text = b"".join(parts).decode("utf-8", "replace")
-        if not model.spaces.escape:
-            return text
-        text = text.replace(_SPACE_MARK, " ")
-        return text.removeprefix(" ") if model.spaces.add_prefix else text
+        return text.replace(_SPACE_MARK, " ") if model.spaces.escape else text
 
 
 def join_texts(texts: Sequence[str]) -> tuple[Bytes8, np.ndarray]:

@@ -11,6 +11,7 @@ REASONS = (
     r"\d+ neighbours were asked for",
     r"looks at neighbours, and a single vector",
     r"is so long that its image does not fit",
+    r"It lies at the mean of all",
     r"The result does not fit float32",
     r"pairs are too few",
     r"a rank correlation needs scores that differ",

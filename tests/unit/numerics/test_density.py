@@ -7,18 +7,18 @@ import pytest
 from scipy import integrate, optimize, stats
 
 from service.errors import InvalidInput
-from service.numerics import density as module
+from service.numerics import density_fit as module
 from service.numerics.density import (
     Domain,
-    Fit,
     cdf,
-    fit_density,
     modes,
     pdf,
     percentiles,
     quantiles,
     tabulate,
+    waves_at,
 )
+from service.numerics.density_fit import Fit, fit_density
 from service.numerics.dtypes import Vector64
 
 CLAW = [(0.5, 0.0, 1.0), *((0.1, centre, 0.1) for centre in (-1.0, -0.5, 0.0, 0.5, 1.0))]
@@ -42,7 +42,7 @@ def claw(points: Vector64) -> Vector64:
 @pytest.mark.parametrize("penalty", [0.0, 0.1])
 def test_the_gradient_is_that_of_the_loss(domain: Domain, penalty: float) -> None:
     rng = np.random.default_rng(0)
-    waves = module._waves(rng.uniform(size=40), 5)
+    waves = waves_at(rng.uniform(size=40), 5)
     weights = rng.dirichlet(np.ones(40))
     bent = penalty * np.arange(6.0) ** 2
     start = rng.normal(size=6 if domain is Domain.BOUNDED else 12)
@@ -160,7 +160,7 @@ def test_many_samples_are_binned_and_say_the_same() -> None:
     samples = stats.beta(4, 3).rvs(60_000, random_state=6)
     binned = fit(samples, order=8).density
     points, weights = samples, np.full(len(samples), 1 / len(samples))
-    waves = module._waves(points, 8)
+    waves = waves_at(points, 8)
     exact = module._loss(np.r_[1.0, np.zeros(8)], waves, weights, np.zeros(9))
     assert np.isfinite(exact[0])
     grid = (np.arange(1000) + 0.5) / 1000

@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from service.capabilities.geodesic.numerics.meshes import MeshOptions, nearest_in
+from service.capabilities.geodesic.numerics.meshes import MeshOptions
+from service.capabilities.geodesic.pipeline.answers import Hit, Way, find_hits, find_way
 from service.capabilities.geodesic.pipeline.corpus import Change, Corpus, Item, Making
 from service.capabilities.geodesic.pipeline.journal import Journal, list_names
 from service.capabilities.geodesic.pipeline.shelf import Shelf
+from service.capabilities.geodesic.pipeline.sources import Sources
 from service.capabilities.geodesic.settings import GeodesicSettings
-from service.embedding.embedder import Embedded, Embedder, EmbeddingOptions
+from service.embedding.embedder import Embedded
 from service.errors import (
     Conflict,
     DimensionMismatch,
@@ -24,9 +26,9 @@ from service.errors import (
     TooManyItems,
     UnknownArtefact,
 )
-from service.numerics.distances import Metric, cross_distances, pair_distances, prepare
+from service.numerics.distances import Metric, prepare
 from service.numerics.dtypes import Matrix32, Progress, Vector32
-from service.numerics.paths import nearest_by_path, path_to
+from service.numerics.neighbours import silent
 from service.runtime.engine import Engine
 from service.stores.layout import check_name, parse_id
 from service.stores.objects import Objects
@@ -41,43 +43,12 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """Hold an item that a query reached.
+class _Kept:
+    """Say how what is kept becomes rows."""
 
-    Attributes:
-        item: which.
-        geodesic: length of the path from the query.
-        direct: length of the straight way.
-        hops: edges on the path, the one from the query included.
-    """
-
-    item: Item
-    geodesic: np.floating
-    direct: np.floating
-    hops: int
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Hold an item on a path and the edge that led there, None at the beginning."""
-
-    item: Item
-    length: np.floating | None
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """Hold the path between two items.
-
-    Attributes:
-        steps: from source to target; empty where there is no path.
-        geodesic: sum of the steps, None where there is no path.
-        direct: length of the straight way.
-    """
-
-    steps: Sequence[Step]
-    geodesic: np.floating | None
-    direct: np.floating
+    model: str | None
+    transform: str | None
+    metric: Metric
 
 
 class Corpora:
@@ -85,16 +56,16 @@ class Corpora:
 
     Args:
         objects: where they are stored.
-        embedder: texts to vectors.
+        sources: texts to vectors.
         engine: compute threads.
         settings: limits.
     """
 
     def __init__(
-        self, objects: Objects, embedder: Embedder, engine: Engine, settings: GeodesicSettings
+        self, objects: Objects, sources: Sources, engine: Engine, settings: GeodesicSettings
     ) -> None:
         self._objects = objects
-        self._embedder = embedder
+        self._sources = sources
         self._engine = engine
         self._settings = settings
         self._shelves: OrderedDict[str, Shelf] = OrderedDict()
@@ -106,6 +77,7 @@ class Corpora:
         options: MeshOptions,
         *,
         model: str | None,
+        transform: str | None,
         request: tuple[str, str] | None,
         deadline: float,
         progress: Progress,
@@ -117,6 +89,7 @@ class Corpora:
             given: its first items.
             options: how they are joined.
             model: encoder of its texts, None for the default one.
+            transform: whitening that vectors go through, None for none.
             request: idempotency key and digest of the request, None without a key.
             deadline: monotonic seconds.
             progress: told the stages.
@@ -128,12 +101,14 @@ class Corpora:
         """
         check_name(name)
         self._check(given)
-        rows, embedded = await self._vectors(given, model, options.metric, deadline, progress)
+        kept = _Kept(model, await self._sources.name(transform), options.metric)
+        rows, embedded = await self._vectors(given, kept, deadline, progress)
         encoder = None if embedded is None else embedded.encoder
         making = Making(
             options=options,
             model=None if encoder is None else encoder.manifest.id,
             model_sha256=None if encoder is None else encoder.sha256,
+            transform=kept.transform,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         change = Change((), [each.item for each in given], rows)
@@ -172,8 +147,8 @@ class Corpora:
         corpus = await self.find(name)
         texts = any(each.vector is None for each in given)
         model = _model_for_text(corpus) if texts else None
-        metric = corpus.making.options.metric
-        rows, embedded = await self._vectors(given, model, metric, deadline, progress)
+        kept = _Kept(model, corpus.making.transform, corpus.making.options.metric)
+        rows, embedded = await self._vectors(given, kept, deadline, progress)
         items = [each.item for each in given]
 
         def plan(latest: Corpus) -> Change:
@@ -212,11 +187,12 @@ class Corpora:
             Conflict: the corpus was made of vectors, or with another encoder.
         """
         corpus = await self.find(name)
-        embedded = await self._embedder.embed(
+        embedded = await self._sources.embed(
             [text],
             model=_model_for_text(corpus),
-            options=EmbeddingOptions(),
+            transform=corpus.making.transform,
             deadline=deadline,
+            progress=silent,
         )
         _require_encoder(corpus, embedded)
         hits = await self._query(corpus, embedded.vectors, top, max_distance)
@@ -231,12 +207,13 @@ class Corpora:
             DimensionMismatch: it has another length than those of the corpus.
         """
         corpus = await self.find(name)
-        return corpus, await self._query(corpus, vector[np.newaxis], top, max_distance)
+        rows = await self._sources.transformed(vector[np.newaxis], corpus.making.transform)
+        return corpus, await self._query(corpus, rows, top, max_distance)
 
     async def _query(
         self, corpus: Corpus, vectors: Matrix32, top: int, max_distance: float | None
     ) -> list[Hit]:
-        return await self._engine.compute(_hits, corpus, vectors, top, max_distance)
+        return await self._engine.compute(find_hits, corpus, vectors, top, max_distance)
 
     async def path(self, name: str, source: str, target: str) -> tuple[Corpus, Way]:
         """Return the path between two items.
@@ -246,7 +223,7 @@ class Corpora:
         """
         corpus = await self.find(name)
         ends = corpus.row(source), corpus.row(target)
-        return corpus, await self._engine.compute(_way, corpus, *ends)
+        return corpus, await self._engine.compute(find_way, corpus, *ends)
 
     async def aclose(self) -> None:
         """Stop what runs in the background."""
@@ -305,8 +282,7 @@ class Corpora:
     async def _vectors(
         self,
         given: Sequence[Given],
-        model: str | None,
-        metric: Metric,
+        kept: _Kept,
         deadline: float,
         progress: Progress,
     ) -> tuple[Matrix32, Embedded | None]:
@@ -314,23 +290,25 @@ class Corpora:
         places = [place for place, each in enumerate(given) if each.vector is None]
         embedded = None
         if places:
-            embedded = await self._embedder.embed_all(
+            embedded = await self._sources.embed(
                 [given[place].item.text or "" for place in places],
-                model=model,
-                options=EmbeddingOptions(),
+                model=kept.model,
+                transform=kept.transform,
                 deadline=deadline,
                 progress=progress,
             )
-        rows = await self._engine.compute(_stack, given, places, embedded, metric)
+        others = await self._engine.compute(_stack, given)
+        others = None if others is None else await self._sources.transformed(others, kept.transform)
+        rows = await self._engine.compute(_merge, others, places, embedded, kept.metric)
         return rows, embedded
 
 
 @asynccontextmanager
 async def open_corpora(
-    objects: Objects, embedder: Embedder, engine: Engine, settings: GeodesicSettings
+    objects: Objects, sources: Sources, engine: Engine, settings: GeodesicSettings
 ) -> AsyncIterator[Corpora]:
     """Yield the corpora and stop what they do in the background at the end."""
-    corpora = Corpora(objects, embedder, engine, settings)
+    corpora = Corpora(objects, sources, engine, settings)
     try:
         yield corpora
     finally:
@@ -343,21 +321,30 @@ def _require_name(name: str) -> None:
         raise UnknownArtefact(f"There is no corpus {name[:80]!r}; corpora have no numbers.")
 
 
-def _stack(
-    given: Sequence[Given], places: Sequence[int], embedded: Embedded | None, metric: Metric
-) -> Matrix32:
-    """Return the prepared vectors of all items."""
-    lengths = {len(each.vector) for each in given if each.vector is not None}
-    if embedded is not None:
-        lengths.add(embedded.vectors.shape[1])
+def _stack(given: Sequence[Given]) -> Matrix32 | None:
+    """Return the vectors that came, in order; None where none did."""
+    vectors = [each.vector for each in given if each.vector is not None]
+    lengths = sorted({len(vector) for vector in vectors})
     if len(lengths) > 1:
-        raise DimensionMismatch(f"The items' vectors have different lengths: {sorted(lengths)[:5]}")
-    rows = np.empty((len(given), lengths.pop()), np.float32)
-    for place, each in enumerate(given):
-        if each.vector is not None:
-            rows[place] = each.vector
-    if embedded is not None:
-        rows[list(places)] = embedded.vectors
+        raise DimensionMismatch(f"The items' vectors have different lengths: {lengths[:5]}")
+    return np.stack(vectors) if vectors else None
+
+
+def _merge(
+    vectors: Matrix32 | None, places: Sequence[int], embedded: Embedded | None, metric: Metric
+) -> Matrix32:
+    """Return the prepared rows of all items: embedded texts at their places, vectors between."""
+    if embedded is None or vectors is None:
+        whole = vectors if embedded is None else embedded.vectors
+        assert whole is not None  # every item has one or the other
+        return prepare(whole, metric)
+    lengths = sorted({vectors.shape[1], embedded.vectors.shape[1]})
+    if len(lengths) > 1:
+        raise DimensionMismatch(f"The items' vectors have different lengths: {lengths}")
+    rows = np.empty((len(vectors) + len(places), vectors.shape[1]), np.float32)
+    texts = np.zeros(len(rows), np.bool_)
+    texts[list(places)] = True
+    rows[texts], rows[~texts] = embedded.vectors, vectors
     return prepare(rows, metric)
 
 
@@ -379,35 +366,3 @@ def _require_encoder(corpus: Corpus, embedded: Embedded) -> None:
             f"{made_with} and the one at hand has {encoder.sha256[:12]}; their vectors do not "
             "compare. Make the corpus again."
         )
-
-
-def _hits(corpus: Corpus, vectors: Matrix32, top: int, max_distance: float | None) -> list[Hit]:
-    mesh, metric = corpus.mesh, corpus.making.options.metric
-    query = prepare(vectors, metric)
-    seeds, lengths = nearest_in(mesh, query)
-    reached = nearest_by_path(
-        mesh.graph, seeds, seed_lengths=lengths, top=top, max_distance=max_distance
-    )
-    direct = cross_distances(query, mesh.vectors[reached.rows], metric=metric)[0]
-    geodesic = np.maximum(reached.lengths, direct)
-    return [
-        Hit(corpus.item(row), geodesic[at], direct[at], int(reached.hops[at]) + 1)
-        for at, row in enumerate(reached.rows)
-    ]
-
-
-def _way(corpus: Corpus, source: int, target: int) -> Way:
-    mesh, metric = corpus.mesh, corpus.making.options.metric
-    ends = np.array([source], np.int32), np.array([target], np.int32)
-    direct = pair_distances(mesh.vectors, *ends, metric=metric)[0]
-    reached = nearest_by_path(
-        mesh.graph, ends[0], seed_lengths=np.zeros(1, np.float32), until=target
-    )
-    place = np.flatnonzero(reached.rows == target)
-    if not len(place):
-        return Way((), None, direct)
-    rows = np.array(path_to(reached.predecessors, target), np.int32)
-    lengths = pair_distances(mesh.vectors, rows[:-1].copy(), rows[1:].copy(), metric=metric)
-    steps = [Step(corpus.item(rows[0]), None)]
-    steps += [Step(corpus.item(row), length) for row, length in zip(rows[1:], lengths, strict=True)]
-    return Way(steps, max(reached.lengths[place[0]], direct), direct)

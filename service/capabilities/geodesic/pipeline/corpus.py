@@ -44,12 +44,14 @@ class Making:
         options: how rows are joined.
         model: encoder of its texts, None where it was made of vectors.
         model_sha256: that encoder's digest.
+        transform: whitening that vectors go through, `name@number`; None for none.
         created: when, in UTC, as ISO 8601.
     """
 
     options: MeshOptions
     model: str | None
     model_sha256: str | None
+    transform: str | None
     created: str
 
 

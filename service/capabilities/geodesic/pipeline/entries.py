@@ -170,7 +170,13 @@ def _making(making: Making) -> dict[str, Any]:
 def _read_making(said: Mapping[str, Any]) -> Making:
     options = dict(said["options"])
     options |= {"metric": Metric(options["metric"]), "rule": EdgeRule(options["rule"])}
-    return Making(MeshOptions(**options), said["model"], said["model_sha256"], said["created"])
+    return Making(
+        options=MeshOptions(**options),
+        model=said["model"],
+        model_sha256=said["model_sha256"],
+        transform=said["transform"],
+        created=said["created"],
+    )
 
 
 def _frame(header: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,8 +13,9 @@ from service.capabilities.geodesic.numerics.pairwise import (
     Wanted,
     measure,
 )
+from service.capabilities.geodesic.pipeline.sources import Sources
 from service.capabilities.geodesic.settings import GeodesicSettings
-from service.embedding.embedder import Embedded, Embedder, EmbeddingOptions
+from service.embedding.embedder import Embedded
 from service.errors import Fault, InvalidInput, TooManyItems
 from service.numerics.distances import prepare
 from service.numerics.dtypes import Matrix32, Progress
@@ -23,23 +24,30 @@ from service.runtime.engine import Engine
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Hold distances, and the embeddings where texts were given."""
+    """Hold what was measured.
+
+    Attributes:
+        measured: distances.
+        embedded: the embeddings where texts were given.
+        transform: id of the whitening that vectors went through, or None.
+    """
 
     measured: Measured
     embedded: Embedded | None
+    transform: str | None
 
 
 class Pairwise:
     """Measure the items of one request against each other.
 
     Args:
-        embedder: texts to vectors.
+        sources: texts to vectors.
         engine: compute threads.
         settings: limits.
     """
 
-    def __init__(self, embedder: Embedder, engine: Engine, settings: GeodesicSettings) -> None:
-        self._embedder = embedder
+    def __init__(self, sources: Sources, engine: Engine, settings: GeodesicSettings) -> None:
+        self._sources = sources
         self._engine = engine
         self._settings = settings
 
@@ -50,6 +58,7 @@ class Pairwise:
         wanted: Wanted,
         *,
         model: str | None,
+        transform: str | None,
         deadline: float,
         progress: Progress,
     ) -> Answer:
@@ -60,28 +69,36 @@ class Pairwise:
             InvalidInput: a pair names a text that is not there.
         """
         self._check(len(texts), wanted, "/texts")
-        embedded = await self._embedder.embed_all(
-            texts, model=model, options=EmbeddingOptions(), deadline=deadline, progress=progress
+        named = await self._sources.name(transform)
+        embedded = await self._sources.embed(
+            texts, model=model, transform=named, deadline=deadline, progress=progress
         )
-        return replace(
-            await self._measure(embedded.vectors, options, wanted, progress), embedded=embedded
-        )
+        measured = await self._measure(embedded.vectors, options, wanted, progress)
+        return Answer(measured, embedded, named)
 
     async def of_vectors(
-        self, vectors: Matrix32, options: GraphOptions, wanted: Wanted, *, progress: Progress
+        self,
+        vectors: Matrix32,
+        options: GraphOptions,
+        wanted: Wanted,
+        *,
+        transform: str | None,
+        progress: Progress,
     ) -> Answer:
         """Return the distances between vectors; errors as for texts, and for vectors of zeros."""
         self._check(len(vectors), wanted, "/vectors")
-        return await self._measure(vectors, options, wanted, progress)
+        named = await self._sources.name(transform)
+        rows = await self._sources.transformed(vectors, named)
+        return Answer(await self._measure(rows, options, wanted, progress), None, named)
 
     async def _measure(
         self, vectors: Matrix32, options: GraphOptions, wanted: Wanted, progress: Progress
-    ) -> Answer:
+    ) -> Measured:
         def work() -> Measured:
             rows = prepare(vectors, options.metric)
             return measure(rows, options, wanted, progress=progress)
 
-        return Answer(await self._engine.compute(work), None)
+        return await self._engine.compute(work)
 
     def _check(self, count: int, wanted: Wanted, pointer: str) -> None:
         most = self._settings.max_pairwise_items

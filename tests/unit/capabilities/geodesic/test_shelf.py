@@ -33,7 +33,7 @@ NO_VECTORS = np.empty((0, 6), np.float32)
 
 def making(*, exact_rows: int = 10_000) -> Making:
     options = MeshOptions(3, Metric.ANGULAR, EdgeRule.UNION, None, exact_rows)
-    return Making(options, None, None, "2026-01-01T00:00:00+00:00")
+    return Making(options, None, None, None, "2026-01-01T00:00:00+00:00")
 
 
 def draw(count: int, seed: int = 0) -> Matrix32:
