@@ -27,7 +27,7 @@ from scipy.special import ndtr
 
 from service.errors import DimensionMismatch, InvalidInput
 from service.numerics.dtypes import Bools, Ids64, Matrix32, Matrix64, Progress, Vector32, Vector64
-from service.numerics.vectors import unit_rows
+from service.numerics.vectors import wide_unit_rows
 
 _BLOCK_NUMBERS = 2**21  # of one block of cosines: 16 MiB
 _DECIMALS = 12
@@ -96,12 +96,12 @@ class Hubness:
 
 
 def occurrences(
-    vectors: Matrix32, *, k: int, metrics: Sequence[Metric], progress: Progress
+    units: Matrix64, *, k: int, metrics: Sequence[Metric], progress: Progress
 ) -> dict[Metric, Ids64]:
     """Return N_k of every vector, by metric.
 
     Args:
-        vectors: (n, d) float32, n ≥ 2.
+        units: (n, d) float64, rows of length 1, n ≥ 2.
         k: neighbours in a list, 1 ≤ k ≤ n − 1; a point is not its own neighbour.
         metrics: which similarities; the cosine is answered in any case.
         progress: told the rows that are done.
@@ -111,9 +111,7 @@ def occurrences(
 
     Raises:
         DimensionMismatch: k is not below n.
-        InvalidInput: a vector is all zeros.
     """
-    units = unit_rows(vectors).astype(np.float64)
     counts = {metric: np.zeros(len(units), dtype=np.int64) for metric in (Metric.COSINE, *metrics)}
     others = [metric for metric in counts if metric is not Metric.COSINE]
     total = len(units) * (1 + bool(others))
@@ -214,7 +212,7 @@ def similarity_matrix(vectors: Matrix32, *, metric: Metric, k: int | None) -> Ma
         DimensionMismatch: k is not below n.
     """
     units, around = _look_around(vectors, metric=metric, k=k)
-    cosines = units @ units.T
+    cosines = np.round(units @ units.T, _DECIMALS)
     scores = compare(cosines, around.at(np.s_[:, np.newaxis]), around, metric=metric)
     return ((scores + scores.T) / 2).astype(np.float32)
 
@@ -236,7 +234,7 @@ def pair_similarities(
         DimensionMismatch: k is not below n.
     """
     units, around = _look_around(vectors, metric=metric, k=k)
-    cosines = np.einsum("md,md->m", units[first], units[second])
+    cosines = np.round(np.einsum("md,md->m", units[first], units[second]), _DECIMALS)
     return compare(cosines, around.at(first), around.at(second), metric=metric).astype(np.float32)
 
 
@@ -248,7 +246,7 @@ def _look_around(
             f"{metric.value} looks at neighbours, and a single vector has none. Give at least 2 "
             "that differ, or take the cosine."
         )
-    units = unit_rows(vectors).astype(np.float64)
+    units = wide_unit_rows(vectors)
     around, _ = survey(
         units,
         k=min(USUAL_NEIGHBOURS, len(units) - 1) if k is None else k,
@@ -309,9 +307,8 @@ def sum_up_hubness(counts: Ids64, *, k: int, centre_cosines: Vector64) -> Hubnes
     )
 
 
-def centre_cosines(vectors: Matrix32) -> Vector64:
-    """Return the cosine of each vector to the mean of all unit vectors; zeros for no mean."""
-    units = unit_rows(vectors).astype(np.float64)
+def centre_cosines(units: Matrix64) -> Vector64:
+    """Return the cosine of each of (n, d) unit rows to their mean; zeros for no mean."""
     mean = units.mean(axis=0)
     length = float(np.linalg.norm(mean))
     return units @ mean / length if length > _TINY else np.zeros(len(units))

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.numerics.hubness import Metric, occurrences
 from service.numerics.seeds import generator
+from service.numerics.vectors import wide_unit_rows
 from service.settings import Settings
 from tests.contract.problems import expect_problem
 from tests.support.transforms import embed, fit, npy, slanted
@@ -142,7 +143,9 @@ def test_of_many_vectors_some_are_drawn(models_dir: Path, tmp_path: Path) -> Non
     assert other["hubness"] != reply["hubness"]
     assert other["isoscore"] == reply["isoscore"]
     drawn = np.sort(generator(11, "whitening", "hubness").choice(90, size=30, replace=False))
-    counts = occurrences(vectors[drawn], k=2, metrics=[], progress=lambda *_: None)[Metric.COSINE]
+    counts = occurrences(wide_unit_rows(vectors[drawn]), k=2, metrics=[], progress=lambda *_: None)[
+        Metric.COSINE
+    ]
     hubs = reply["hubness"]["raw"]["hubs"]
     assert hubs
     # they are named by their place in the request
