@@ -96,10 +96,24 @@ def test_few_vectors_have_fewer_neighbours(client: TestClient) -> None:
 
 def test_a_vector_at_the_mean_of_all(client: TestClient) -> None:
     vectors = [[1, 0], [0, 1], [2, 2], [1, 1]]
-    answer = client.post(PATH, json={"vectors": vectors})
-    expect_problem(answer, 422, "invalid_input", "Vector 3", "leave whitening out")
-    reply = describe(client, vectors=vectors, reductions=["centering", "csls"])
+    reply = describe(client, vectors=vectors)
     assert reply["whitened"] is None
+    assert list(reply["left_out"]) == ["whitening"]
+    assert "Vector 3 is all zeros" in reply["left_out"]["whitening"]
+    assert set(reply["hubness"]) == {"raw", "csls", "mutual_proximity", "local_scaling"}
+    line = describe(client, vectors=[[1], [2], [3]])
+    assert "Vector 1" in line["left_out"]["whitening"]
+
+
+def test_a_stream_beside_a_picture_is_a_stream_and_goes_forward(client: TestClient) -> None:
+    answer = client.post(
+        PATH,
+        json={"vectors": slanted(60, 5).tolist(), "reductions": ["centering", "whitening", "csls"]},
+        headers={"Accept": "text/event-stream, image/png"},
+    )
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert "event: result" in answer.text
+    assert "left_out" in answer.text
 
 
 def test_one_direction_has_no_isotropy(client: TestClient) -> None:

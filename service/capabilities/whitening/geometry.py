@@ -248,7 +248,7 @@ def _compare(
                 moved = wide_unit_rows(units - units.mean(axis=0))
             else:
                 images = whiten(vectors, kernel or _own_kernel(vectors))
-                whitened = _isotropy(images)
+                whitened = _isotropy_left(images)
                 moved = wide_unit_rows(images[drawn])
         except InvalidInput as error:
             left_out[name] = error.detail
@@ -270,6 +270,14 @@ def _isotropy(vectors: Matrix32) -> Isotropy:
     require_spread(moments)
     variances = np.maximum(np.linalg.eigvalsh(moments.covariance), 0)
     return Isotropy(isoscore(variances), effective_rank(variances), mean_cosine(vectors))
+
+
+def _isotropy_left(whitened: Matrix32) -> Isotropy | None:
+    """Return the same of whitened vectors, None where they have but one direction left."""
+    try:
+        return _isotropy(whitened)
+    except InvalidInput:
+        return None
 
 
 def _sum_up(counts: Ids64, near: Vector64, drawn: Ids64, k: int) -> Occurrences:
