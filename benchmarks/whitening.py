@@ -36,6 +36,7 @@ from benchmarks.whitening_table import (
 from service.capabilities.whitening.numerics import Cell, Labelled, Tuned, tune
 from service.numerics.hubness import Metric, centre_cosines, occurrences, sum_up_hubness
 from service.numerics.moments import measure_moments
+from service.numerics.vectors import wide_unit_rows
 from service.numerics.whitening import Shrinkage, find_axes
 from service.settings import default_models_dir
 
@@ -126,9 +127,11 @@ def hub_bar(dev: Sentences) -> Bar:
     hard = whitened(raw, measure_moments(raw), beta=1, gamma=1)
     before, after = (
         sum_up_hubness(
-            occurrences(vectors, k=10, metrics=[], progress=lambda *_: None)[Metric.COSINE],
+            occurrences(wide_unit_rows(vectors), k=10, metrics=[], progress=lambda *_: None)[
+                Metric.COSINE
+            ],
             k=10,
-            centre_cosines=centre_cosines(vectors),
+            centre_cosines=centre_cosines(wide_unit_rows(vectors)),
         ).skewness
         for vectors in (raw, hard)
     )

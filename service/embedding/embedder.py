@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import islice
 from time import monotonic, perf_counter
+from typing import TypeVar
 
 import numpy as np
 
@@ -30,6 +33,7 @@ _PARTS_AT_ONCE = 2
 EMBED_STAGE = "embed"
 
 Inputs = Sequence[str] | Sequence[Sequence[int]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,36 +165,50 @@ class Embedder:
         Raises:
             ServiceError: as `embed` does; `Overloaded` only where the deadline leaves no time.
         """
-        embed = partial(self._embed_patiently, model=model, options=options, deadline=deadline)
+        parts = self.embed_parts(
+            inputs, model=model, options=options, deadline=deadline, progress=progress
+        )
+        async with aclosing(parts):
+            return _joined([part async for part in parts])
+
+    async def embed_parts(
+        self,
+        inputs: Inputs,
+        *,
+        model: str | None,
+        options: EmbeddingOptions,
+        deadline: float,
+        progress: Progress,
+    ) -> AsyncGenerator[Embedded]:
+        """Yield what `embed_all` returns part by part, in order, so that none need be kept.
+
+        The next part is at work while the caller looks at one. Close the generator where it is not
+        run to its end.
+        """
+
+        async def embed(part: Inputs) -> Embedded:
+            once = partial(self.embed, part, model=model, options=options, deadline=deadline)
+            return await patiently(once, deadline=deadline)
+
         waiting: deque[asyncio.Task[Embedded]] = deque()
-        parts: list[Embedded] = []
+        starts = iter(range(0, max(1, len(inputs)), _PART_INPUTS))
+        done = 0
         progress(EMBED_STAGE, 0, len(inputs))
         try:
-            for start in range(0, max(1, len(inputs)), _PART_INPUTS):
-                waiting.append(asyncio.create_task(embed(inputs[start : start + _PART_INPUTS])))
-                if len(waiting) == _PARTS_AT_ONCE:
-                    parts.append(await waiting.popleft())
-                    progress(EMBED_STAGE, min(len(parts) * _PART_INPUTS, len(inputs)), len(inputs))
-            while waiting:
-                parts.append(await waiting.popleft())
-            progress(EMBED_STAGE, len(inputs), len(inputs))
+            while True:
+                for start in islice(starts, _PARTS_AT_ONCE - len(waiting)):
+                    part = inputs[start : start + _PART_INPUTS]
+                    waiting.append(asyncio.create_task(embed(part)))
+                if not waiting:
+                    return
+                embedded = await waiting.popleft()
+                done += len(embedded.vectors)
+                progress(EMBED_STAGE, done, len(inputs))
+                yield embedded
         finally:
             for task in waiting:
                 task.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
-        return _joined(parts)
-
-    async def _embed_patiently(
-        self, inputs: Inputs, *, model: str | None, options: EmbeddingOptions, deadline: float
-    ) -> Embedded:
-        while True:
-            try:
-                return await self.embed(inputs, model=model, options=options, deadline=deadline)
-            except Overloaded as error:
-                pause = error.retry_after_seconds or 1.0
-                if monotonic() + pause > deadline:
-                    raise
-                await asyncio.sleep(pause)
 
     async def _compute(self, job: _Job, positions: Sequence[int]) -> list[Entry]:
         """Tokenise and run the inputs at some positions; the cache calls it for what it lacks."""
@@ -219,6 +237,22 @@ class Embedder:
         if sum(map(len, inputs)) <= INLINE_CHARACTERS:
             return encode(inputs, job.truncate)  # type: ignore[arg-type]
         return await self._engine.compute(encode, inputs, job.truncate)
+
+
+async def patiently(attempt: Callable[[], Awaitable[T]], *, deadline: float) -> T:
+    """Return what an attempt gives; one that finds the service full waits and is made again.
+
+    Raises:
+        Overloaded: the deadline leaves no time for another attempt.
+    """
+    while True:
+        try:
+            return await attempt()
+        except Overloaded as error:
+            pause = error.retry_after_seconds or 1.0
+            if monotonic() + pause > deadline:
+                raise
+            await asyncio.sleep(pause)
 
 
 def _joined(parts: Sequence[Embedded]) -> Embedded:

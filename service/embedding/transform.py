@@ -1,7 +1,7 @@
 """Describe a whitening transform, and write and read what a version of it holds.
 
 ```
-version ┬ metadata: β, γ, k, shrinkage, encoder, pooling, figures
+version ┬ metadata: β, γ, k, shrinkage, encoder, pooling, figures, eigenvalues
         ├ statistics.safetensors: mean, scatter, third, fourth ─ update, tune
         └ axes.safetensors: centre, eigenvalues, directions ──── kernel ─ whiten
 ```
@@ -26,6 +26,8 @@ from service.numerics.whitening import (
     Spectrum,
     find_axes,
     require_dimensions,
+    require_spread,
+    shrinkage_intensity,
     sum_up,
 )
 from service.stores.records import Version
@@ -80,6 +82,7 @@ class Transform:
         floored: eigenvalues that were raised to the floor.
         intensity: how far the covariance was shrunk, 0 to 1.
         spectrum: figures of the eigenvalues.
+        eigenvalues: of all d axes, falling.
     """
 
     version: Version
@@ -90,6 +93,7 @@ class Transform:
     floored: int
     intensity: float
     spectrum: Spectrum
+    eigenvalues: tuple[float, ...]
 
     @property
     def id(self) -> str:
@@ -106,7 +110,8 @@ def require_origin(transform: Transform) -> Origin:
     if transform.origin is None:
         raise ArtefactMismatch(
             f"The transform {transform.id} was fitted on vectors and is bound to no encoder, so "
-            "it takes vectors only. Fit it with `model` to say which encoder they came from."
+            "it takes vectors only, and no model. Fit it with `model` to say which encoder they "
+            "came from."
         )
     return transform.origin
 
@@ -143,7 +148,13 @@ def draft_transform(
     moments: Moments, recipe: Recipe, origin: Origin | None
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return metadata and blobs of a new version."""
-    require_dimensions(moments, dimensions=recipe.dimensions, shrinkage=recipe.shrinkage)
+    require_spread(moments)
+    require_dimensions(
+        recipe.dimensions,
+        width=moments.dimensions,
+        samples=moments.samples,
+        intensity=shrinkage_intensity(moments, recipe.shrinkage),
+    )
     axes = find_axes(moments, beta=recipe.beta, shrinkage=recipe.shrinkage)
     metadata = {
         "recipe": asdict(recipe),
@@ -153,6 +164,7 @@ def draft_transform(
         "floored": axes.floored,
         "intensity": axes.intensity,
         "spectrum": asdict(sum_up(axes, dimensions=recipe.dimensions)),
+        "eigenvalues": axes.eigenvalues.tolist(),
     }
     statistics = {
         "mean": moments.mean,
@@ -182,6 +194,7 @@ def read_transform(version: Version) -> Transform:
             floored=said["floored"],
             intensity=said["intensity"],
             spectrum=Spectrum(**said["spectrum"]),
+            eigenvalues=tuple(said["eigenvalues"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactDamaged(

@@ -201,12 +201,14 @@ class Transforms:
         """Check that vectors of an encoder may go through a transform.
 
         Raises:
-            ArtefactMismatch: the transform was fitted on another encoder, or another build of it.
+            UnknownModel: no such encoder.
+            ArtefactMismatch: the transform was fitted on another encoder, or another build of it,
+                or is bound to none.
         """
-        origin = transform.origin
-        if model is None or origin is None:
+        if model is None:
             return
         encoder = await self._engine.encoder(model, deadline=deadline)
+        origin = require_origin(transform)
         if encoder.sha256 != origin.sha256:
             raise ArtefactMismatch(
                 f"The transform {transform.id} was fitted on {origin.model} "

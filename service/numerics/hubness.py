@@ -96,12 +96,12 @@ class Hubness:
 
 
 def occurrences(
-    vectors: Matrix32, *, k: int, metrics: Sequence[Metric], progress: Progress
+    units: Matrix64, *, k: int, metrics: Sequence[Metric], progress: Progress
 ) -> dict[Metric, Ids64]:
     """Return N_k of every vector, by metric.
 
     Args:
-        vectors: (n, d) float32, n ≥ 2.
+        units: (n, d) float64, rows of length 1, n ≥ 2.
         k: neighbours in a list, 1 ≤ k ≤ n − 1; a point is not its own neighbour.
         metrics: which similarities; the cosine is answered in any case.
         progress: told the rows that are done.
@@ -111,9 +111,11 @@ def occurrences(
 
     Raises:
         DimensionMismatch: k is not below n.
-        InvalidInput: a vector is all zeros.
     """
+<<<<<<< HEAD
     units = wide_unit_rows(vectors)
+=======
+>>>>>>> whitening-fixes
     counts = {metric: np.zeros(len(units), dtype=np.int64) for metric in (Metric.COSINE, *metrics)}
     others = [metric for metric in counts if metric is not Metric.COSINE]
     total = len(units) * (1 + bool(others))
@@ -214,7 +216,7 @@ def similarity_matrix(vectors: Matrix32, *, metric: Metric, k: int | None) -> Ma
         DimensionMismatch: k is not below n.
     """
     units, around = _look_around(vectors, metric=metric, k=k)
-    cosines = units @ units.T
+    cosines = np.round(units @ units.T, _DECIMALS)
     scores = compare(cosines, around.at(np.s_[:, np.newaxis]), around, metric=metric)
     return ((scores + scores.T) / 2).astype(np.float32)
 
@@ -236,7 +238,7 @@ def pair_similarities(
         DimensionMismatch: k is not below n.
     """
     units, around = _look_around(vectors, metric=metric, k=k)
-    cosines = np.einsum("md,md->m", units[first], units[second])
+    cosines = np.round(np.einsum("md,md->m", units[first], units[second]), _DECIMALS)
     return compare(cosines, around.at(first), around.at(second), metric=metric).astype(np.float32)
 
 
@@ -309,9 +311,14 @@ def sum_up_hubness(counts: Ids64, *, k: int, centre_cosines: Vector64) -> Hubnes
     )
 
 
+<<<<<<< HEAD
 def centre_cosines(vectors: Matrix32) -> Vector64:
     """Return the cosine of each vector to the mean of all unit vectors; zeros for no mean."""
     units = wide_unit_rows(vectors)
+=======
+def centre_cosines(units: Matrix64) -> Vector64:
+    """Return the cosine of each of (n, d) unit rows to their mean; zeros for no mean."""
+>>>>>>> whitening-fixes
     mean = units.mean(axis=0)
     length = float(np.linalg.norm(mean))
     return units @ mean / length if length > _TINY else np.zeros(len(units))

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from service.errors import DimensionMismatch, InvalidInput, NotFinite
 from service.numerics.dtypes import Matrix32, Matrix64, Vector32
+
+# Rows that are normalised at a time, so that float64 copies stay small.
+_BLOCK_ROWS = 1024
+# Four steps of float32 below 1.
+_ROUNDING = 2.0**-22
 
 
 def require_finite(vectors: Matrix32) -> None:
@@ -32,6 +38,7 @@ def unit_rows(vectors: Matrix32 | Matrix64) -> Matrix32:
     Raises:
         InvalidInput: a row has length 0, which has no direction.
     """
+<<<<<<< HEAD
     return wide_unit_rows(vectors).astype(np.float32)
 
 
@@ -49,6 +56,35 @@ def wide_unit_rows(vectors: Matrix32 | Matrix64) -> Matrix64:
         raise InvalidInput(f"Vector {row} is all zeros, so it has no direction to compare.")
     wide /= lengths
     return wide
+=======
+    units = np.empty(vectors.shape, dtype=np.float32)
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        block = vectors[rows]
+        # float64: the squares of values near 1e20 do not fit float32
+        lengths = np.linalg.norm(block.astype(np.float64), axis=1, keepdims=True)
+        if not lengths.all():
+            row = start + int(np.flatnonzero(lengths[:, 0] == 0)[0])
+            raise InvalidInput(f"Vector {row} is all zeros, so it has no direction to compare.")
+        np.divide(block, lengths, out=units[rows], casting="same_kind")
+    return units
+>>>>>>> whitening-fixes
+
+
+def wide_unit_rows(vectors: Matrix32 | Matrix64) -> Matrix64:
+    """Return each row divided by its length, in the digits of float32 and the width of float64.
+
+    Raises:
+        InvalidInput: a row has length 0, which has no direction.
+    """
+    return unit_rows(vectors).astype(np.float64)
+
+
+def _settle(cosines: npt.NDArray[np.floating]) -> Matrix32:
+    """Return cosines with those within rounding of 1 at 1, so that copies are as near as can be."""
+    cosines = np.asarray(cosines, dtype=np.float32)
+    settled: Matrix32 = np.where(cosines > 1 - _ROUNDING, np.float32(1), cosines).clip(-1.0, 1.0)
+    return settled
 
 
 def first_dimensions(vectors: Matrix32, *, k: int, normalize: bool) -> Matrix32:
@@ -87,7 +123,7 @@ def pair_cosines(left: Matrix32, right: Matrix32) -> Vector32:
         (n,) float32.
     """
     products: Vector32 = np.einsum("nd,nd->n", unit_rows(left), unit_rows(right))
-    return products.clip(-1.0, 1.0)
+    return _settle(products)
 
 
 def cosine_matrix(vectors: Matrix32) -> Matrix32:
@@ -101,6 +137,6 @@ def cosine_matrix(vectors: Matrix32) -> Matrix32:
     """
     units = unit_rows(vectors)
     products: Matrix32 = units @ units.T
-    cosines = ((products + products.T) / 2).clip(-1.0, 1.0)
+    cosines = _settle((products + products.T) / 2)
     np.fill_diagonal(cosines, 1.0)
     return cosines

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import DimensionMismatch, InvalidInput
+from service.errors import DimensionMismatch, Fault, InvalidInput
 from service.numerics.dtypes import Matrix32, Matrix64, Vector64
 from service.numerics.isotropy import effective_rank, isoscore
 from service.numerics.moments import Moments
@@ -31,6 +31,8 @@ Matrix: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 EIGENVALUE_FLOOR = 1e-6
 # Spread over length, squared, below which float32 vectors are the same vector and its rounding.
 _CONSTANT = 1e-12
+# What is smaller than this share comes from rounding sums in float64.
+_ROUNDING = 1e-12
 _FEWEST_SAMPLES = 2
 # Rows that pass through the cache together with the kernel.
 _BLOCK_ROWS = 1024
@@ -106,7 +108,8 @@ def require_spread(moments: Moments) -> None:
     if moments.samples < _FEWEST_SAMPLES:
         raise InvalidInput(
             f"{moments.samples} vector came; a whitening needs at least 2, and several times the "
-            "dimensions to be good."
+            "dimensions to be good.",
+            faults=(Fault("", "holds too few vectors"),),
         )
     spread = float(np.trace(moments.scatter)) / moments.samples
     if spread <= _CONSTANT * float(moments.mean @ moments.mean):
@@ -116,21 +119,32 @@ def require_spread(moments: Moments) -> None:
         )
 
 
-def require_dimensions(moments: Moments, *, dimensions: int, shrinkage: Shrinkage) -> None:
+def require_dimensions(
+    dimensions: int, *, width: int, samples: int, intensity: float, pointer: str = "/dimensions"
+) -> None:
     """Check that so many dimensions can be kept.
+
+    Args:
+        dimensions: wanted.
+        width: d.
+        samples: n.
+        intensity: of the shrinkage; unshrunk, n samples span n − 1 dimensions.
+        pointer: where they were asked for.
 
     Raises:
         DimensionMismatch: more than d, or more than the n − 1 that n samples span unshrunk.
     """
-    if dimensions > moments.dimensions:
+    if dimensions > width:
         raise DimensionMismatch(
-            f"{dimensions} dimensions were asked for and the vectors have {moments.dimensions}."
+            f"{dimensions} dimensions were asked for and the vectors have {width}.",
+            faults=(Fault(pointer, f"must be at most {width}"),),
         )
-    if shrinkage is Shrinkage.NONE and dimensions > moments.samples - 1:
+    if not intensity and dimensions > samples - 1:
         raise DimensionMismatch(
-            f"{dimensions} dimensions were asked for and {moments.samples} samples span only "
-            f"{moments.samples - 1}. Give more samples, dimensions of at most "
-            f"{moments.samples - 1}, or a shrinkage (oas, ledoit_wolf)."
+            f"{dimensions} dimensions were asked for and {samples} samples span only "
+            f"{samples - 1}, with nothing shrunk. Give more samples, dimensions of at most "
+            f"{samples - 1}, or another shrinkage (oas shrinks few samples always).",
+            faults=(Fault(pointer, f"must be at most {samples - 1}"),),
         )
 
 
@@ -150,14 +164,14 @@ def shrinkage_intensity(moments: Moments, shrinkage: Shrinkage) -> float:
     square = float(np.vdot(moments.scatter, moments.scatter)) / samples**2
     # how far C is from a multiple of the identity; at 0 shrinking would change nothing
     unevenness = square - trace**2 / dimensions
-    if unevenness <= 0:
+    if unevenness <= _ROUNDING * square:
         return 0.0
     if shrinkage is Shrinkage.OAS:
         wanted = (1 - 2 / dimensions) * square + trace**2
         weight = wanted / ((samples + 1 - 2 / dimensions) * unevenness)
     else:
         weight = (moments.fourth / samples - square) / (samples * unevenness)
-    return min(1.0, max(0.0, weight))
+    return min(1.0, weight) if weight > _ROUNDING else 0.0
 
 
 def find_axes(moments: Moments, *, beta: float, shrinkage: Shrinkage) -> Axes:
@@ -262,7 +276,7 @@ def whiten(vectors: Matrix, kernel: Kernel) -> Matrix32:
         if len(empty):
             raise InvalidInput(
                 f"Vector {rows.start + empty[0]} is all zeros after the transform, so it has no "
-                "direction."
+                "direction. Leave it out, or keep lengths as they are (`normalize: false`)."
             )
         found[rows] = unit_rows(images)
     return found

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import ArtefactDamaged
 from service.numerics.whitening import Kernel
+from service.runtime.heap import release_freed_memory
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
@@ -82,6 +83,7 @@ def graft(
     except (OSError, IndexError, ValueError, StopIteration) as error:
         raise ArtefactDamaged(f"{path.name} cannot be read as a model: {error!r}.") from error
     added = _new_nodes(output, kernel).SerializeToString()
+    release_freed_memory()  # thousands of nodes were parsed, in the heap of this thread
     size = len(added) + sum(field.end - field.start for field in kept)
     pieces = [whole[: place.start], memoryview(_tag(_GRAPH) + _varint(size))]
     pieces += [whole[start:end] for start, end in _joined(kept)]

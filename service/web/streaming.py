@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import orjson
 import structlog
@@ -69,7 +69,11 @@ class Reporter:
 
 
 async def reply_with_progress(
-    request: Request, call: Call, work: Callable[[Progress], Awaitable[Response]]
+    request: Request,
+    call: Call,
+    work: Callable[[Progress], Awaitable[Response]],
+    *,
+    offered: Sequence[str] = (JSON, SSE),
 ) -> Response:
     """Return the answer of long work, or a stream of its progress where the request accepts one.
 
@@ -81,10 +85,11 @@ async def reply_with_progress(
         call: the request's deadline.
         work: does the work and returns the JSON answer; it passes the progress on to whatever
             takes long.
+        offered: media types that the operation can send, SSE among them, the usual one first.
     """
     call.allow_long_work()
     reporter = Reporter(call.deadline)
-    if preferred(request, (JSON, SSE)) == SSE:
+    if preferred(request, offered) == SSE:
         return StreamingResponse(
             _events(call, work, reporter),
             media_type=SSE,

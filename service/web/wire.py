@@ -59,7 +59,8 @@ def _read_vectors(value: object) -> Matrix32:
             wrong = next(item for item in row if type(item) not in _NUMBERS)
             raise ValueError(f"vector {number} holds {wrong!r:.40}, which is no number")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, and is refused below
-        return _finite(np.array(value, dtype=np.float64).astype(np.float32))
+        wide = np.array(value, dtype=np.float64)
+        return _finite(wide.astype(np.float32), wide)
 
 
 def _from_base64(value: Mapping[str, Any]) -> Matrix32:
@@ -85,21 +86,22 @@ def _from_base64(value: Mapping[str, Any]) -> Matrix32:
     expected = math.prod(shape) * 4
     if len(raw) != expected:
         raise ValueError(f"data holds {len(raw)} bytes and shape {shape} needs {expected}")
-    return _finite(np.frombuffer(raw, dtype="<f4").reshape(shape))
+    vectors = np.frombuffer(raw, dtype="<f4").reshape(shape)
+    return _finite(vectors, vectors)
 
 
 def _from_array(value: np.ndarray[Any, Any]) -> Matrix32:
     if value.ndim != _DIMENSIONS or not value.size:
         raise ValueError(f"the array has shape {value.shape}; it must be (n, d), both at least 1")
     with np.errstate(over="ignore"):
-        return _finite(np.ascontiguousarray(value, dtype=np.float32))
+        return _finite(np.ascontiguousarray(value, dtype=np.float32), value)
 
 
-def _finite(vectors: Matrix32) -> Matrix32:
+def _finite(vectors: Matrix32, given: np.ndarray[Any, Any]) -> Matrix32:
     if not np.isfinite(vectors).all():
         row, column = np.argwhere(~np.isfinite(vectors))[0]
         raise ValueError(
-            f"vector {row} holds {vectors[row, column]} at position {column}; "
+            f"vector {row} holds {given[row, column]} at position {column}; "
             "every number must be finite in float32"
         )
     return vectors

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.numerics.hubness import Metric, occurrences
 from service.numerics.seeds import generator
+from service.numerics.vectors import wide_unit_rows
 from service.settings import Settings
 from tests.contract.problems import expect_problem
 from tests.support.transforms import embed, fit, npy, slanted
@@ -95,10 +96,24 @@ def test_few_vectors_have_fewer_neighbours(client: TestClient) -> None:
 
 def test_a_vector_at_the_mean_of_all(client: TestClient) -> None:
     vectors = [[1, 0], [0, 1], [2, 2], [1, 1]]
-    answer = client.post(PATH, json={"vectors": vectors})
-    expect_problem(answer, 422, "invalid_input", "Vector 3", "leave whitening out")
-    reply = describe(client, vectors=vectors, reductions=["centering", "csls"])
+    reply = describe(client, vectors=vectors)
     assert reply["whitened"] is None
+    assert list(reply["left_out"]) == ["whitening"]
+    assert "Vector 3 is all zeros" in reply["left_out"]["whitening"]
+    assert set(reply["hubness"]) == {"raw", "csls", "mutual_proximity", "local_scaling"}
+    line = describe(client, vectors=[[1], [2], [3]])
+    assert "Vector 1" in line["left_out"]["whitening"]
+
+
+def test_a_stream_beside_a_picture_is_a_stream_and_goes_forward(client: TestClient) -> None:
+    answer = client.post(
+        PATH,
+        json={"vectors": slanted(60, 5).tolist(), "reductions": ["centering", "whitening", "csls"]},
+        headers={"Accept": "text/event-stream, image/png"},
+    )
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert "event: result" in answer.text
+    assert "left_out" in answer.text
 
 
 def test_one_direction_has_no_isotropy(client: TestClient) -> None:
@@ -142,7 +157,9 @@ def test_of_many_vectors_some_are_drawn(models_dir: Path, tmp_path: Path) -> Non
     assert other["hubness"] != reply["hubness"]
     assert other["isoscore"] == reply["isoscore"]
     drawn = np.sort(generator(11, "whitening", "hubness").choice(90, size=30, replace=False))
-    counts = occurrences(vectors[drawn], k=2, metrics=[], progress=lambda *_: None)[Metric.COSINE]
+    counts = occurrences(wide_unit_rows(vectors[drawn]), k=2, metrics=[], progress=lambda *_: None)[
+        Metric.COSINE
+    ]
     hubs = reply["hubness"]["raw"]["hubs"]
     assert hubs
     # they are named by their place in the request

@@ -326,6 +326,16 @@ class TestTuning:
         again = client.post(f"{TRANSFORMS}/tuned@1/tune", json=body).json()
         assert again | {"id": ""} == reply | {"id": ""}
 
+    def test_a_repeated_request_makes_one_version(self, client: TestClient) -> None:
+        vectors = self.vectors()
+        fit(client, name="retuned", vectors=vectors.tolist(), shrinkage="none")
+        body = {"pairs": self.pairs(vectors), "vectors": vectors.tolist()}
+        path, headers = f"{TRANSFORMS}/retuned@1/tune", {"Idempotency-Key": "tune-once"}
+        first, again = (client.post(path, json=body, headers=headers) for _ in range(2))
+        assert first.json() == again.json()
+        assert first.json()["id"] == "retuned@2"
+        assert client.get(f"{TRANSFORMS}/retuned").json()["id"] == "retuned@2"
+
     def test_no_gain_leaves_things_as_they_are(self, client: TestClient) -> None:
         vectors = self.vectors()
         fit(client, name="untuned", vectors=vectors.tolist())

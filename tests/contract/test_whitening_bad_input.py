@@ -129,6 +129,25 @@ CALLS: dict[str, tuple[str, dict[str, Any], int, str, str]] = {
         "txt/update",
         {"vectors": [[1] * 384], "model": INT8}, 409, "artefact_mismatch", INT8,
     ),
+    "update with vectors of nobody": (
+        "vec/update", {"vectors": POINTS, "model": "nope"}, 404, "unknown_model", "'nope'",
+    ),
+    "update of the unbound with a model": (
+        "vec/update", {"vectors": POINTS, "model": INT8}, 409, "artefact_mismatch", "no encoder",
+    ),
+    "a side of a grid too long": (
+        "vec/tune",
+        {"pairs": ROWS, "vectors": POINTS, "grid": {"beta": [row / 1500 for row in range(1500)]}},
+        422, "invalid_input", "/grid/beta",
+    ),
+    "a row of zeros": (
+        "vec/tune", {"pairs": ROWS, "vectors": [[1, 2], [3, 4], [0, 0]]},
+        422, "invalid_input", "/vectors/2",
+    ),
+    "a pair that is none": (
+        "txt/tune", {"pairs": [{"a": [], "b": "x", "score": 1}, *PAIRS]},
+        422, "invalid_input", '"/pairs/0/a"',
+    ),
     "tune nobody": ("none/tune", {"pairs": PAIRS}, 404, "unknown_artefact", "'none'"),
     "few pairs": ("txt/tune", {"pairs": PAIRS[:9]}, 422, "invalid_input", "10"),
     "constant labels": (
@@ -178,7 +197,7 @@ def test_calls(client: TestClient, case: str) -> None:
     [
         (b'{"name": "x", "vectors": [[1, NaN], [1, 2]]}', "character"),
         (b'{"name": "x", "vectors": [[1, 1e999], [1, 2]]}', "infinity"),
-        (b'{"name": "x", "vectors": [[1, 1e39], [1, 2]]}', "inf at position 1"),
+        (b'{"name": "x", "vectors": [[1, 1e39], [1, 2]]}', "1e+39 at position 1"),
     ],
 )
 def test_numbers_that_are_not_finite(client: TestClient, body: bytes, part: str) -> None:
@@ -218,6 +237,15 @@ def test_embeddings(
     [
         ({"vectors": [[1, 2, 3]], "transform": "vec"}, 422, "dimension_mismatch", "takes 2"),
         ({"texts": TEXTS, "transform": "vec"}, 409, "artefact_mismatch", "no encoder"),
+        ({"vectors": [[1, 2]], "model": "nope"}, 404, "unknown_model", "'nope'"),
+        (
+            {"vectors": [[1] * 384], "transform": "txt", "model": INT8},
+            *(409, "artefact_mismatch", INT8),
+        ),
+        (
+            {"vectors": [[1] * 384], "transform": "txt", "pooling": "cls"},
+            *(409, "artefact_mismatch", "'cls'"),
+        ),
         ({"texts": TEXTS, "transform": "none"}, 404, "unknown_artefact", "'none'"),
     ],
 )
@@ -252,9 +280,9 @@ def test_too_much_in_one_call(small: TestClient) -> None:
     for path in (TRANSFORMS, f"{TRANSFORMS}/v/update"):
         name = {"name": "x"} if path == TRANSFORMS else {}
         answer = small.post(path, json=name | {"vectors": many})
-        expect_problem(answer, 413, "too_many_items", "6 came", "carries 5", "/update")
+        expect_problem(answer, 413, "too_many_items", "6 vectors came", "carries 5", "/update")
     answer = small.post(TRANSFORMS, json={"name": "x", "texts": ["a"] * 6})
-    expect_problem(answer, 413, "too_many_items", "6 came")
+    expect_problem(answer, 413, "too_many_items", "6 texts came")
     answer = small.post(TRANSFORMS, json={"name": "x", "vectors": slanted(2, 501).tolist()})
     expect_problem(answer, 413, "payload_too_large", "4008 bytes", "/update")
     answer = small.post(f"{TRANSFORMS}/t/apply", json={"texts": TEXTS})

@@ -13,7 +13,7 @@ from service.numerics.dtypes import Matrix32
 from service.numerics.hubness import Metric, occurrences, similarity_matrix, sum_up_hubness
 from service.numerics.isotropy import effective_rank, isoscore
 from service.numerics.moments import Moments, measure_moments, merge_moments
-from service.numerics.vectors import cosine_matrix
+from service.numerics.vectors import cosine_matrix, wide_unit_rows
 from service.numerics.whitening import (
     Shrinkage,
     find_axes,
@@ -116,7 +116,9 @@ def test_isotropy_lies_within_its_bounds_and_knows_no_rotation(vectors: Matrix32
 @brief
 def test_places_are_shared_out_exactly(vectors: Matrix32, data: Any) -> None:
     k = data.draw(st.integers(1, len(vectors) - 1))
-    found = occurrences(vectors, k=k, metrics=list(Metric), progress=lambda *_: None)
+    found = occurrences(
+        wide_unit_rows(vectors), k=k, metrics=list(Metric), progress=lambda *_: None
+    )
     for counts in found.values():
         assert counts.sum() == k * len(vectors)
         assert 0 <= counts.min() <= counts.max() <= len(vectors) - 1

@@ -11,6 +11,8 @@ import numpy as np
 from service.capabilities.embeddings.settings import EmbeddingsSettings
 from service.embedding.calibrations import Calibrations, ScoreOrigin, require_same_scores
 from service.embedding.embedder import Embedded, Embedder, EmbeddingOptions, Inputs
+from service.embedding.origins import find_origin
+from service.embedding.transform import Origin, require_pooling
 from service.embedding.transforms import Transforms
 from service.errors import Fault, TooManyItems
 from service.numerics.dtypes import Matrix32
@@ -61,11 +63,13 @@ class Compared:
         scores: (pairs,) or (n, n) float32.
         embedded: the texts' embeddings, None where vectors were given.
         transform: id of the whitening that they went through, or None.
+        origin: encoder that given vectors came from, None where nobody says so.
     """
 
     scores: Matrix32
     embedded: Embedded | None
     transform: str | None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +179,46 @@ class EmbeddingsPipeline:
         scores = await self._matrix(made.embedded.vectors, how)
         return Compared(scores, made.embedded, made.transform)
 
-    async def compare_vectors(self, vectors: Matrix32, *, how: Comparison = BY_COSINE) -> Compared:
-        """Return the similarity of every vector with every vector."""
+    async def compare_vectors(
+        self,
+        vectors: Matrix32,
+        *,
+        model: str | None,
+        pooling: str | None,
+        how: Comparison = BY_COSINE,
+        deadline: float,
+    ) -> Compared:
+        """Return the similarity of every vector with every vector.
+
+        Args:
+            vectors: (n, d) float32.
+            model: encoder that they came from, None for an unknown one.
+            pooling: of that encoder, None for its own.
+            how: metric and transform.
+            deadline: monotonic seconds until which the caller waits.
+
+        Raises:
+            UnknownModel: no such encoder.
+            InvalidInput: a pooling without a model, or one that the model lacks.
+            DimensionMismatch: the vectors cannot be that encoder's, or the transform's.
+            ArtefactMismatch: the transform belongs to another encoder or pooling.
+        """
         _require_at_most(len(vectors), self._settings.max_matrix_rows, "/vectors")
-        name = None
+        name, transform = None, None
         if how.transform is not None:
             transform = await self._transforms.find(how.transform)
+            require_pooling(transform, pooling)
+            own = transform.origin
+            # both are the transform's, so it says the model too
+            model = model or (own.model if own is not None and pooling is not None else None)
+        origin = await find_origin(
+            self._engine, vectors, model=model, pooling=pooling, deadline=deadline
+        )
+        if transform is not None:
+            await self._transforms.require_encoder(transform, model, deadline=deadline)
             vectors = await self._transforms.apply(vectors, transform)
             name = transform.id
-        return Compared(await self._matrix(vectors, how), None, name)
+        return Compared(await self._matrix(vectors, how), None, name, origin)
 
     async def calibrate(
         self, compared: Compared, calibration_id: str, *, metric: Metric, pooling: str | None
@@ -202,12 +237,16 @@ class EmbeddingsPipeline:
         """
         found = await self._calibrations.find(calibration_id)
         encoder = None if compared.embedded is None else compared.embedded.encoder
+        said = compared.origin
         if compared.transform is not None:
             pooling = None  # a transform has one pooling, which it checked itself
-        elif pooling is None and encoder is not None:
-            pooling = encoder.manifest.pooling
+        elif encoder is not None:
+            pooling = pooling or encoder.manifest.pooling
+        elif said is not None:
+            pooling = said.pooling
+        sha256 = None if said is None else said.sha256
         origin = ScoreOrigin(
-            model_sha256=None if encoder is None else encoder.sha256,
+            model_sha256=sha256 if encoder is None else encoder.sha256,
             pooling=pooling,
             transform=compared.transform,
             metric=metric.value,

@@ -121,8 +121,7 @@ async def create_similarity(
         "calibration": None if calibrated is None else calibrated.calibration,
         "metric": body.metric,
         "transform": compared.transform,
-        "model": None if embedded is None else embedded.encoder.manifest.id,
-        "model_sha256": None if embedded is None else embedded.encoder.sha256,
+        **_encoder(compared),
         "usage": _usage(embedded),
     }
     return await json_reply(lent.engine, reply, numbers=compared.scores.size)
@@ -141,7 +140,9 @@ async def _compare(
         )
     how = Comparison(Metric(body.metric), body.k, body.transform)
     if body.vectors is not None:
-        return await pipeline.compare_vectors(body.vectors, how=how)
+        return await pipeline.compare_vectors(
+            body.vectors, model=body.model, pooling=body.pooling, how=how, deadline=deadline
+        )
     options = EmbeddingOptions(body.pooling, normalize=True, truncate=Truncate(body.truncate))
     if body.pairs:
         return await pipeline.compare_pairs(
@@ -167,6 +168,18 @@ def _note(call: Call, embedded: Embedded, transform: str | None) -> None:
     )
     if transform is not None:
         call.headers["X-Transform"] = transform
+
+
+def _encoder(compared: Compared) -> dict[str, str | None]:
+    """Return the encoder of texts, or the one that vectors were said to come from."""
+    if compared.embedded is not None:
+        encoder = compared.embedded.encoder
+        return {"model": encoder.manifest.id, "model_sha256": encoder.sha256}
+    origin = compared.origin
+    return {
+        "model": None if origin is None else origin.model,
+        "model_sha256": None if origin is None else origin.sha256,
+    }
 
 
 def _usage(embedded: Embedded | None) -> dict[str, int]:

@@ -210,8 +210,14 @@ class SimilarityRequest(WireModel):
         description="Calibration of such scores, from `/v1/analysis/density`; the answer then says "
         "in which percentile each score lies.",
     )
-    model: ModelName | None = Field(None, description="Encoder; absent means the default one.")
-    pooling: PoolingName | None = Field(None, description="As for embeddings.")
+    model: ModelName | None = Field(
+        None,
+        description="Encoder of the texts, or the one that the vectors came from; absent means the "
+        "default one for texts and an unknown one for vectors.",
+    )
+    pooling: PoolingName | None = Field(
+        None, description="As for embeddings; of vectors only beside `model` or `transform`."
+    )
     truncate: TruncateSide = Field("right", description="As for embeddings.")
 
 
@@ -225,6 +231,6 @@ class SimilarityReply(BaseModel):
     calibration: str | None = Field(description="Which version was used.")
     metric: MetricName
     transform: str | None
-    model: str | None = Field(description="Null where vectors were given.")
+    model: str | None = Field(description="Null where vectors came without a model.")
     model_sha256: str | None
     usage: Usage

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from service.capabilities.whitening.numerics import Labelled
 from service.capabilities.whitening.settings import WhiteningSettings
-from service.embedding.embedder import Embedder, EmbeddingOptions
+from service.embedding.embedder import Embedded, Embedder, EmbeddingOptions, patiently
+from service.embedding.origins import find_origin
 from service.embedding.transform import Origin
-from service.errors import DimensionMismatch, Fault, InvalidInput, PayloadTooLarge, TooManyItems
+from service.errors import Fault, InvalidInput, PayloadTooLarge, TooManyItems
 from service.numerics.dtypes import Matrix32, Progress
 from service.numerics.moments import Moments, measure_moments, merge_moments
 from service.runtime.engine import Engine
 from service.runtime.tokenizer import Truncate
-
-# Texts that are embedded before progress is told; few enough for admission at any length.
-_CHUNK_TEXTS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +94,13 @@ class Gatherer:
             InvalidInput: it lacks the pooling, or a pooling is given for vectors without a model.
             DimensionMismatch: the vectors cannot be that encoder's.
         """
-        if given.vectors is not None and given.model is None:
-            if given.pooling is not None:
-                raise InvalidInput(
-                    f"The pooling {given.pooling!r} was given for vectors without a model. Name "
-                    "the model that they came from, or leave the pooling out.",
-                    faults=(Fault("/pooling", "says nothing without a model"),),
-                )
-            return None
-        encoder = await self._engine.encoder(given.model, deadline=deadline)
-        manifest = encoder.manifest
-        pooling = given.pooling or manifest.pooling
-        if pooling not in manifest.poolings:
-            raise InvalidInput(
-                f"The model {manifest.id} has no pooling {pooling!r}; "
-                f"it has {', '.join(manifest.poolings)}.",
-                faults=(Fault("/pooling", f"{pooling!r} is not offered by the model"),),
-            )
-        if given.vectors is not None and given.vectors.shape[1] != manifest.dimensions:
-            raise DimensionMismatch(
-                f"The vectors have {given.vectors.shape[1]} dimensions and {manifest.id} gives "
-                f"{manifest.dimensions}: they did not come from it.",
-                faults=(Fault("/vectors", "are not of the model's dimensions"),),
-            )
-        return Origin(manifest.id, encoder.sha256, pooling)
+        return await find_origin(
+            self._engine,
+            given.vectors,
+            model=given.model,
+            pooling=given.pooling,
+            deadline=deadline,
+        )
 
     async def moments(
         self, given: Given, origin: Origin | None, *, deadline: float, progress: Progress
@@ -132,11 +115,12 @@ class Gatherer:
         if given.vectors is not None:
             return await self._engine.compute(_measure_given, given.vectors)
         total: Moments | None = None
-        for start in range(0, len(given.texts), _CHUNK_TEXTS):
-            texts = given.texts[start : start + _CHUNK_TEXTS]
-            vectors = await self._embed(texts, given, origin, deadline)
-            total = await self._engine.compute(_add, total, vectors)
-            progress("embed", start + len(texts), len(given.texts))
+        parts = self._parts(given, origin, deadline, progress)
+        async with aclosing(parts):
+            async for part in parts:
+                # a fit of an hour is not to fail because the compute threads were full once
+                add = partial(self._engine.compute, _add, total, part.vectors)
+                total = await patiently(add, deadline=deadline)
         assert total is not None  # the schema wants at least one text
         return total
 
@@ -151,12 +135,9 @@ class Gatherer:
         self.require_small(given)
         if given.vectors is not None:
             return given.vectors
-        chunks = []
-        for start in range(0, len(given.texts), _CHUNK_TEXTS):
-            texts = given.texts[start : start + _CHUNK_TEXTS]
-            chunks.append(await self._embed(texts, given, origin, deadline))
-            progress("embed", start + len(texts), len(given.texts))
-        return np.concatenate(chunks)
+        parts = self._parts(given, origin, deadline, progress)
+        async with aclosing(parts):
+            return np.concatenate([part.vectors async for part in parts])
 
     async def label_texts(
         self, pairs: TextPairs, origin: Origin, *, deadline: float, progress: Progress
@@ -182,10 +163,12 @@ class Gatherer:
         """
         vectors, settings = given.vectors, self._settings
         count = len(given.texts) if vectors is None else len(vectors)
+        kind = "texts" if vectors is None else "vectors"
         if count > settings.max_samples:
             raise TooManyItems(
-                f"{count} came and one call carries {settings.max_samples}. Fit on the first "
-                "part, and add the others with /update."
+                f"{count} {kind} came and one call carries {settings.max_samples}. Fit on the "
+                "first part, and add the others with /update.",
+                faults=(Fault(f"/{kind}", f"holds {count}"),),
             )
         if vectors is None:
             return
@@ -203,24 +186,24 @@ class Gatherer:
                 faults=(Fault("/vectors", "are too many bytes"),),
             )
 
-    async def _embed(
-        self, texts: Sequence[str], given: Given, origin: Origin | None, deadline: float
-    ) -> Matrix32:
+    def _parts(
+        self, given: Given, origin: Origin | None, deadline: float, progress: Progress
+    ) -> AsyncGenerator[Embedded]:
         assert origin is not None  # texts always have an encoder
-        embedded = await self._embedder.embed(
-            texts,
+        return self._embedder.embed_parts(
+            given.texts,
             model=origin.model,
             options=EmbeddingOptions(origin.pooling, normalize=False, truncate=given.truncate),
             deadline=deadline,
+            progress=progress,
         )
-        return embedded.vectors
 
 
 def label_rows(pairs: RowPairs) -> Labelled:
-    """Return pairs of rows as arrays.
+    """Return pairs of rows as arrays; of equal rows the first stands for all.
 
     Raises:
-        InvalidInput: a row is not there.
+        InvalidInput: a row is not there, or one is all zeros.
     """
     count = len(pairs.vectors)
     first, second = np.array(pairs.first), np.array(pairs.second)
@@ -231,18 +214,25 @@ def label_rows(pairs: RowPairs) -> Labelled:
             f"Pair {wrong[0]} names row {row} and there are {count} vectors.",
             faults=(Fault(f"/pairs/{wrong[0]}", "names a row that is not there"),),
         )
-    return Labelled(pairs.vectors, first, second, np.array(pairs.scores))
+    _require_directions(pairs.vectors)
+    rows: dict[bytes, int] = {}
+    same = np.array([rows.setdefault(row.tobytes(), at) for at, row in enumerate(pairs.vectors)])
+    return Labelled(pairs.vectors, same[first], same[second], np.array(pairs.scores))
 
 
 def _measure_given(vectors: Matrix32) -> Moments:
     """Return the moments of vectors from outside; an encoder gives no vector of zeros."""
+    _require_directions(vectors)
+    return measure_moments(vectors)
+
+
+def _require_directions(vectors: Matrix32) -> None:
     empty = np.flatnonzero(~vectors.any(axis=1))
     if len(empty):
         raise InvalidInput(
             f"Vector {empty[0]} is all zeros, so it has no direction.",
             faults=(Fault(f"/vectors/{empty[0]}", "is all zeros"),),
         )
-    return measure_moments(vectors)
 
 
 def _add(total: Moments | None, vectors: Matrix32) -> Moments:

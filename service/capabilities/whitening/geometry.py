@@ -10,10 +10,10 @@ import numpy as np
 
 from service.capabilities.whitening.gathering import Gatherer, Given
 from service.capabilities.whitening.settings import WhiteningSettings
-from service.embedding.transform import Origin, Transform, require_pooling
+from service.embedding.transform import Origin, Transform, require_pooling, require_width
 from service.embedding.transforms import Transforms
 from service.errors import DimensionMismatch, Fault, InvalidInput
-from service.numerics.dtypes import Ids64, Matrix32, Progress
+from service.numerics.dtypes import Ids64, Matrix32, Progress, Vector64
 from service.numerics.hubness import (
     USUAL_NEIGHBOURS,
     Hubness,
@@ -26,8 +26,9 @@ from service.numerics.hubness import (
 from service.numerics.isotropy import effective_rank, isoscore, mean_cosine
 from service.numerics.moments import measure_moments
 from service.numerics.seeds import generator
-from service.numerics.vectors import unit_rows
+from service.numerics.vectors import wide_unit_rows
 from service.numerics.whitening import (
+    Kernel,
     Shrinkage,
     find_axes,
     make_kernel,
@@ -68,13 +69,24 @@ class Occurrences:
 
 
 @dataclass(frozen=True, slots=True)
+class _Found:
+    """Hold what the comparison gives; the names are those of `Geometry`."""
+
+    isotropy: Isotropy
+    whitened: Isotropy | None
+    occurrences: Mapping[str, Occurrences]
+    left_out: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Geometry:
     """Hold all that is said about some vectors.
 
     Attributes:
         isotropy: of the vectors as they are.
-        whitened: after whitening, None where it was not asked for.
+        whitened: after whitening, None where it was not asked for or is left out.
         occurrences: by name, `raw` first.
+        left_out: reductions that these vectors do not have, and why.
         samples: n.
         dimensions: d.
         k: neighbours in a list.
@@ -85,6 +97,7 @@ class Geometry:
     isotropy: Isotropy
     whitened: Isotropy | None
     occurrences: Mapping[str, Occurrences]
+    left_out: Mapping[str, str]
     samples: int
     dimensions: int
     k: int
@@ -149,36 +162,28 @@ class Surveyor:
         vectors = await self._gatherer.vectors(given, origin, deadline=deadline, progress=progress)
         drawn = _draw(len(vectors), most=self._settings.max_hubness_samples, seed=seed)
         neighbours = _neighbours(k, len(drawn))
-        whitened = None
-        if WHITENING in reductions:
-            whitened = await self._whiten(vectors, transform, origin, deadline)
+        if transform is not None:
+            require_width(vectors, transform)
+            model = None if origin is None else origin.model
+            await self._transforms.require_encoder(transform, model, deadline=deadline)
+        kernel = None
+        if transform is not None and WHITENING in reductions:
+            kernel = await self._transforms.kernel(transform)
         work = partial(
             _compare, drawn=drawn, k=neighbours, reductions=reductions, progress=progress
         )
-        isotropy, white, found = await self._engine.compute(work, vectors, whitened)
+        found = await self._engine.compute(work, vectors, kernel)
         return Geometry(
-            isotropy=isotropy,
-            whitened=white,
-            occurrences=found,
+            isotropy=found.isotropy,
+            whitened=found.whitened,
+            occurrences=found.occurrences,
+            left_out=found.left_out,
             samples=len(vectors),
             dimensions=vectors.shape[1],
             k=neighbours,
             drawn=len(drawn),
             origin=origin,
         )
-
-    async def _whiten(
-        self,
-        vectors: Matrix32,
-        transform: Transform | None,
-        origin: Origin | None,
-        deadline: float,
-    ) -> Matrix32:
-        if transform is None:
-            return await self._engine.compute(_whiten_by_itself, vectors)
-        model = None if origin is None else origin.model
-        await self._transforms.require_encoder(transform, model, deadline=deadline)
-        return await self._transforms.apply(vectors, transform)
 
 
 def _as_fitted(given: Given, transform: Transform) -> Given:
@@ -211,40 +216,53 @@ def _neighbours(k: int | None, count: int) -> int:
     return k or min(USUAL_NEIGHBOURS, count - 1)
 
 
-def _whiten_by_itself(vectors: Matrix32) -> Matrix32:
+def _own_kernel(vectors: Matrix32) -> Kernel:
     axes = find_axes(measure_moments(vectors), beta=1, shrinkage=Shrinkage.LEDOIT_WOLF)
-    try:
-        return whiten(vectors, make_kernel(axes, gamma=1, dimensions=vectors.shape[1]))
-    except InvalidInput as error:
-        raise InvalidInput(
-            f"{error.detail} It lies at the mean of all: leave whitening out of the reductions.",
-            faults=(Fault("/reductions", "whitening cannot be computed"),),
-        ) from error
+    return make_kernel(axes, gamma=1, dimensions=vectors.shape[1])
 
 
 def _compare(
     vectors: Matrix32,
-    whitened: Matrix32 | None,
+    kernel: Kernel | None,
     *,
     drawn: Ids64,
     k: int,
     reductions: Sequence[str],
     progress: Progress,
-) -> tuple[Isotropy, Isotropy | None, dict[str, Occurrences]]:
-    isotropy = _isotropy(vectors)
-    white = None if whitened is None else _isotropy_left(whitened)
+) -> _Found:
+    """Return all figures; a reduction that leaves a vector without direction is left out."""
+    isotropy, whitened = _isotropy(vectors), None
     metrics = [metric for metric in Metric if metric.value in reductions]
-    raw = vectors[drawn]
-    counts = occurrences(raw, k=k, metrics=metrics, progress=progress)
-    found = {RAW: _sum_up(counts[Metric.COSINE], raw, drawn, k)}
-    if CENTERING in reductions:
-        units = unit_rows(raw)
-        # never 0: a mean of unit vectors is shorter than 1, unless all are the same
-        found[CENTERING] = _count(units - units.mean(axis=0), drawn, k, progress)
-    if whitened is not None:
-        found[WHITENING] = _count(whitened[drawn], drawn, k, progress)
-    found |= {metric.value: _sum_up(counts[metric], raw, drawn, k) for metric in metrics}
-    return isotropy, white, found
+    spaces = [name for name in (CENTERING, WHITENING) if name in reductions]
+    count = len(drawn)
+    first = count * (1 + bool(metrics))
+    total = first + count * len(spaces)
+    units = wide_unit_rows(vectors[drawn])
+    counts = occurrences(units, k=k, metrics=metrics, progress=_within(progress, 0, total))
+    near = centre_cosines(units)
+    found = {RAW: _sum_up(counts[Metric.COSINE], near, drawn, k)}
+    left_out: dict[str, str] = {}
+    for place, name in enumerate(spaces):
+        try:
+            if name == CENTERING:
+                moved = wide_unit_rows(units - units.mean(axis=0))
+            else:
+                images = whiten(vectors, kernel or _own_kernel(vectors))
+                whitened = _isotropy_left(images)
+                moved = wide_unit_rows(images[drawn])
+        except InvalidInput as error:
+            left_out[name] = error.detail
+            continue
+        told = _within(progress, first + place * count, total)
+        only = occurrences(moved, k=k, metrics=[], progress=told)[Metric.COSINE]
+        found[name] = _sum_up(only, centre_cosines(moved), drawn, k)
+    found |= {metric.value: _sum_up(counts[metric], near, drawn, k) for metric in metrics}
+    return _Found(isotropy, whitened, found, left_out)
+
+
+def _within(progress: Progress, start: int, total: int) -> Progress:
+    """Return what tells the progress of a part as that of the whole."""
+    return lambda stage, done, _: progress(stage, start + done, total)
 
 
 def _isotropy(vectors: Matrix32) -> Isotropy:
@@ -262,12 +280,7 @@ def _isotropy_left(whitened: Matrix32) -> Isotropy | None:
         return None
 
 
-def _count(vectors: Matrix32, drawn: Ids64, k: int, progress: Progress) -> Occurrences:
-    counts = occurrences(vectors, k=k, metrics=[], progress=progress)[Metric.COSINE]
-    return _sum_up(counts, vectors, drawn, k)
-
-
-def _sum_up(counts: Ids64, vectors: Matrix32, drawn: Ids64, k: int) -> Occurrences:
-    hubness = sum_up_hubness(counts, k=k, centre_cosines=centre_cosines(vectors))
+def _sum_up(counts: Ids64, near: Vector64, drawn: Ids64, k: int) -> Occurrences:
+    hubness = sum_up_hubness(counts, k=k, centre_cosines=near)
     hubs = find_hubs(counts, most=_MOST_HUBS, k=k)
     return Occurrences(counts, hubness, drawn[hubs], counts[hubs])

@@ -6,6 +6,7 @@ cosines ┬ Spearman without fold f ─ best cell of f ─ its ranks of f's pair
         └ Spearman on all ─ table, best              raw ranks ─ bootstrap ──┴─ interval of the gain
 ```
 
+Pairs of the same two vectors stay together, in one fold and in one draw.
 A fold's pairs are ranked by the cell that the other folds chose; ranks are taken among *all* pairs
 of that cell, which needs no label, so that ranks of several folds can stand in one list.
 """
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import InvalidInput
+from service.errors import Fault, InvalidInput
 from service.numerics.dtypes import Ids64, Matrix32, Matrix64, Progress, Vector64
 from service.numerics.seeds import generator
 from service.numerics.vectors import pair_cosines
@@ -67,7 +68,7 @@ class Tuned:
         best: index of the largest of `table`.
         chosen: index that the other folds chose, by fold.
         held_out: of each pair ranked by a cell that was chosen without it.
-        interval: 2.5th and 97.5th percentile of held_out − baseline under resampling of pairs.
+        interval: 2.5th and 97.5th percentile of held_out − baseline under resampling.
     """
 
     baseline: float
@@ -101,29 +102,43 @@ def tune(
         axes: the decomposition for a β.
         folds: parts that the pairs are dealt into.
         seed: of the dealing and the resampling.
-        progress: told the betas that are done.
+        progress: told the betas embedded in their axes, the cells ranked and the samples drawn.
 
     Raises:
-        InvalidInput: all scores are the same, or a vector is all zeros.
+        InvalidInput: all scores are the same, a vector is all zeros, or there are fewer than
+            two different pairs a fold.
     """
     if np.ptp(pairs.scores) == 0:
         raise InvalidInput(
             f"All {len(pairs.scores)} scores are {pairs.scores[0]:g}; a rank correlation needs "
-            "scores that differ."
+            "scores that differ.",
+            faults=(Fault("/pairs", "have scores that are all the same"),),
         )
     count = len(pairs.scores)
+    group = _equal_pairs(pairs)
+    groups = int(group.max()) + 1
+    if folds > groups // 2:
+        raise InvalidInput(
+            f"{groups} pairs that differ are too few for {folds} folds of at least 2. Give more "
+            "pairs, or fewer folds.",
+            faults=(Fault("/folds", f"{folds} is more than half of the pairs that differ"),),
+        )
     raw = pair_cosines(pairs.vectors[pairs.first], pairs.vectors[pairs.second])
     cosines = _grid_cosines(pairs, cells, axes=axes, progress=progress)
-    fold_of = generator(seed, "whitening", "folds").permutation(count) % folds
+    fold_of = generator(seed, "whitening", "folds").permutation(groups) % folds
+    fold_of = fold_of[group]
     everyone = np.ones((1, count))
     # row 0 counts every pair, row f + 1 every pair outside of fold f
     weights = np.vstack([everyone, fold_of != np.arange(folds)[:, np.newaxis]])
     labels = Ranking.of(pairs.scores)
-    correlations = np.array([labels.spearman(Ranking.of(column), weights) for column in cosines.T])
+    correlations = np.empty((len(cells), folds + 1))
+    for done, column in enumerate(cosines.T):
+        correlations[done] = labels.spearman(Ranking.of(column), weights)
+        progress("rank", done + 1, len(cells))
     chosen = correlations[:, 1:].argmax(axis=0)
     by_fold = np.array([Ranking.of(cosines[:, cell]).ranks(everyone)[0] for cell in chosen])
     raws, held_out = Ranking.of(raw), Ranking.of(by_fold[fold_of, np.arange(count)])
-    gains = _resampled_gains(labels, raws, held_out, seed=seed)
+    gains = _resampled_gains(labels, raws, held_out, group=group, seed=seed, progress=progress)
     low, high = np.percentile(gains, _INTERVAL)
     return Tuned(
         baseline=float(labels.spearman(raws, everyone)[0]),
@@ -169,16 +184,36 @@ def _grid_cosines(
     return cosines
 
 
-def _resampled_gains(labels: Ranking, before: Ranking, after: Ranking, *, seed: int) -> Vector64:
-    """Return Spearman after − before on each of many samples of the pairs with replacement."""
-    count = len(labels.group)
+def _equal_pairs(pairs: Labelled) -> Ids64:
+    """Return a number for each pair, the same for pairs of the same two rows, (m,) int64.
+
+    Copies of a pair tell nothing new: dealt into several folds they would let a fold be ranked by
+    what was chosen on its own pairs, and drawn one by one they would make an interval too narrow.
+    """
+    low, high = np.minimum(pairs.first, pairs.second), np.maximum(pairs.first, pairs.second)
+    numbers: Ids64 = np.unique(low * len(pairs.vectors) + high, return_inverse=True)[1]
+    return numbers
+
+
+def _resampled_gains(
+    labels: Ranking,
+    before: Ranking,
+    after: Ranking,
+    *,
+    group: Ids64,
+    seed: int,
+    progress: Progress,
+) -> Vector64:
+    """Return Spearman after − before on each of many samples of the groups with replacement."""
+    count, groups = len(group), int(group.max()) + 1
     random = generator(seed, "whitening", "bootstrap")
     gains = []
     step = max(1, _BLOCK_NUMBERS // count)
     for start in range(0, RESAMPLES, step):
         draws = min(step, RESAMPLES - start)
-        weights = random.multinomial(count, np.full(count, 1 / count), size=draws)
+        weights = random.multinomial(groups, np.full(groups, 1 / groups), size=draws)[:, group]
         gains.append(labels.spearman(after, weights) - labels.spearman(before, weights))
+        progress("bootstrap", start + draws, RESAMPLES)
     return np.concatenate(gains)
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from service.capabilities.whitening.geometry import Geometry
 from service.embedding.transform import Transform
-from service.numerics.whitening import Axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,13 +16,13 @@ if TYPE_CHECKING:
 _BINS = 40
 
 
-def spectrum_picture(transform: Transform, axes: Axes) -> Callable[[Figure], None]:
+def spectrum_picture(transform: Transform) -> Callable[[Figure], None]:
     """Return what draws the variance on each axis, before and after the transform.
 
     Both are shares of their largest: λ/λ₁ over all axes, and λ^(1−γ) over those that are kept.
     """
     recipe = transform.recipe
-    before = axes.eigenvalues / axes.eigenvalues[0]
+    before = np.array(transform.eigenvalues) / transform.eigenvalues[0]
     after = before[: recipe.dimensions] ** (1 - recipe.gamma)
 
     def draw(figure: Figure) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
+import numpy as np
+
 from service.capabilities.whitening.gathering import (
     Gatherer,
     Given,
@@ -16,6 +18,7 @@ from service.capabilities.whitening.gathering import (
 )
 from service.capabilities.whitening.geometry import Surveyor
 from service.capabilities.whitening.numerics import Cell, Labelled, Tuned, tune
+from service.capabilities.whitening.schemas import FEWEST_FOLDS
 from service.capabilities.whitening.settings import WhiteningSettings
 from service.embedding.embedder import Embedded, EmbeddingOptions
 from service.embedding.transform import Recipe, Transform, require_origin, require_width
@@ -104,12 +107,10 @@ class WhiteningPipeline:
         origin = await self._gatherer.origin(given, deadline=deadline)
         moments = await self._gatherer.moments(given, origin, deadline=deadline, progress=progress)
         recipe = Recipe(beta, gamma, dimensions or moments.dimensions, shrinkage)
-        progress("fit", 0, 1)
-        transform = await self.transforms.create(
+        progress("fit", 0, 1)  # the last word: once stored, nothing may end in an error
+        return await self.transforms.create(
             name, moments, recipe, origin=origin, idempotency=idempotency
         )
-        progress("fit", 1, 1)
-        return transform
 
     async def update(
         self,
@@ -139,17 +140,15 @@ class WhiteningPipeline:
         more = await self._gatherer.moments(
             given, transform.origin, deadline=deadline, progress=progress
         )
-        progress("fit", 0, 1)
         merged = await self._engine.compute(merge_moments, old, more)
-        updated = await self.transforms.create(
+        progress("fit", 0, 1)
+        return await self.transforms.create(
             transform.version.name,
             merged,
             transform.recipe,
             origin=transform.origin,
             idempotency=idempotency,
         )
-        progress("fit", 1, 1)
-        return updated
 
     async def apply(
         self,
@@ -201,6 +200,7 @@ class WhiteningPipeline:
         *,
         folds: int,
         seed: int,
+        idempotency: Idempotency | None,
         deadline: float,
         progress: Progress,
     ) -> tuple[Tuned, Transform]:
@@ -215,8 +215,8 @@ class WhiteningPipeline:
         """
         transform = await self.transforms.find(transform_id)
         self._require_tunable(len(pairs.scores), folds)
+        cells = self._cells(grid, transform)
         moments = await self.transforms.moments(transform)
-        cells = self._cells(grid, transform, moments)
         labelled = await self._label(pairs, transform, deadline=deadline, progress=progress)
         axes = partial(_axes_about, moments, transform.recipe.shrinkage)
         run = partial(tune, axes=axes, folds=folds, seed=seed, progress=progress)
@@ -228,7 +228,11 @@ class WhiteningPipeline:
             transform.recipe, beta=best.beta, gamma=best.gamma, dimensions=best.dimensions
         )
         better = await self.transforms.create(
-            transform.version.name, moments, recipe, origin=transform.origin
+            transform.version.name,
+            moments,
+            recipe,
+            origin=transform.origin,
+            idempotency=idempotency,
         )
         return tuned, better
 
@@ -245,12 +249,20 @@ class WhiteningPipeline:
         origin = require_origin(transform)
         await self.transforms.require_encoder(transform, origin.model, deadline=deadline)
         kernel = await self.transforms.kernel(transform)
+        if kernel.weights.dtype != np.float32:
+            raise InvalidInput(
+                f"The numbers of {transform.id} do not fit float32, in which the graph computes. "
+                "Fit it on vectors of another scale."
+            )
+        manifest = (await self._engine.encoder(origin.model, deadline=deadline)).manifest
         properties = {
             "isotrope.transform": transform.id,
             "isotrope.transform_sha256": transform.version.sha256,
             "isotrope.model": origin.model,
             "isotrope.model_sha256": origin.sha256,
             "isotrope.pooling": origin.pooling,
+            "isotrope.prefix": manifest.prefix,
+            "isotrope.max_tokens": str(manifest.max_tokens),
         }
         path = self._engine.library.folder / origin.model / "model.onnx"
         work = partial(graft, output=f"{origin.pooling}_raw", kernel=kernel, properties=properties)
@@ -262,6 +274,11 @@ class WhiteningPipeline:
                 f"{count} pairs came and one call carries {self._settings.max_pairs}.",
                 faults=(Fault("/pairs", f"holds {count} pairs"),),
             )
+        if folds < FEWEST_FOLDS:
+            raise InvalidInput(
+                f"{folds} fold leaves no pairs to choose on; take at least {FEWEST_FOLDS}.",
+                faults=(Fault("/folds", f"{folds} is too few"),),
+            )
         if folds > count // 2:
             raise InvalidInput(
                 f"{count} pairs are too few for {folds} folds of at least 2. Give more pairs, or "
@@ -269,24 +286,28 @@ class WhiteningPipeline:
                 faults=(Fault("/folds", f"{folds} is more than half of the pairs"),),
             )
 
-    def _cells(self, grid: GridWanted, transform: Transform, moments: Moments) -> list[Cell]:
+    def _cells(self, grid: GridWanted, transform: Transform) -> list[Cell]:
         """Return every setting of the grid, each once."""
         width = transform.width
         usual = {width, transform.recipe.dimensions, *(k for k in _USUAL_DIMENSIONS if k < width)}
-        if transform.recipe.shrinkage is Shrinkage.NONE:
+        if not transform.intensity:
             usual = {k for k in usual if k < transform.samples}
-        dimensions = sorted(grid.dimensions or usual, reverse=True)
-        for k in dimensions:
-            require_dimensions(moments, dimensions=k, shrinkage=transform.recipe.shrinkage)
-        cells = dict.fromkeys(
-            Cell(*sides) for sides in product(grid.betas, grid.gammas, dimensions)
-        )
-        if len(cells) > self._settings.max_cells:
+        dimensions = sorted(set(grid.dimensions or usual), reverse=True)
+        betas, gammas = dict.fromkeys(grid.betas), dict.fromkeys(grid.gammas)
+        count = len(betas) * len(gammas) * len(dimensions)
+        if count > self._settings.max_cells:
             raise TooManyItems(
-                f"The grid has {len(cells)} settings and {self._settings.max_cells} are the most.",
-                faults=(Fault("/grid", f"has {len(cells)} settings"),),
+                f"The grid has {count} settings and {self._settings.max_cells} are the most.",
+                faults=(Fault("/grid", f"has {count} settings"),),
             )
-        return list(cells)
+        require_dimensions(
+            dimensions[0],
+            width=transform.width,
+            samples=transform.samples,
+            intensity=transform.intensity,
+            pointer="/grid/dimensions",
+        )
+        return [Cell(*sides) for sides in product(betas, gammas, dimensions)]
 
     async def _label(
         self,
@@ -298,7 +319,7 @@ class WhiteningPipeline:
     ) -> Labelled:
         if isinstance(pairs, RowPairs):
             require_width(pairs.vectors, transform)
-            return label_rows(pairs)
+            return await self._engine.compute(label_rows, pairs)
         origin = require_origin(transform)
         await self.transforms.require_encoder(transform, origin.model, deadline=deadline)
         return await self._gatherer.label_texts(pairs, origin, deadline=deadline, progress=progress)

@@ -12,7 +12,6 @@ from service.capabilities.whitening.geometry import Geometry, Occurrences
 from service.capabilities.whitening.numerics import Tuned
 from service.embedding.transform import Origin, Transform
 from service.numerics.dtypes import Matrix32
-from service.numerics.whitening import Axes
 
 _CHUNK_BYTES = 2**18
 
@@ -48,9 +47,9 @@ def describe_transform(transform: Transform) -> dict[str, object]:
     }
 
 
-def describe_in_detail(transform: Transform, axes: Axes) -> dict[str, object]:
+def describe_in_detail(transform: Transform) -> dict[str, object]:
     """Return the card of one version with its eigenvalues."""
-    spectrum = asdict(transform.spectrum) | {"eigenvalues": axes.eigenvalues}
+    spectrum = asdict(transform.spectrum) | {"eigenvalues": transform.eigenvalues}
     return describe_transform(transform) | {"spectrum": spectrum}
 
 
@@ -78,6 +77,7 @@ def describe_geometry(geometry: Geometry) -> dict[str, object]:
         **asdict(geometry.isotropy),
         "whitened": None if whitened is None else asdict(whitened),
         "hubness": {name: _hubness(found) for name, found in geometry.occurrences.items()},
+        "left_out": geometry.left_out,
         "samples": geometry.samples,
         "dimensions": geometry.dimensions,
         "k": geometry.k,

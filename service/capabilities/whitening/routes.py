@@ -20,20 +20,23 @@ from service.capabilities.whitening.replies import (
     npy_pieces,
     stream_pieces,
 )
-from service.capabilities.whitening.schemas import (
+from service.capabilities.whitening.reply_schemas import (
     ApplyReply,
-    ApplyRequest,
-    FitRequest,
     GeometryReply,
-    GeometryRequest,
-    Source,
     TransformDetail,
     TransformList,
     TuneReply,
+)
+from service.capabilities.whitening.schemas import (
+    ApplyRequest,
+    FitRequest,
+    GeometryRequest,
+    Source,
     TuneRequest,
     UpdateRequest,
 )
 from service.embedding.transform import Transform
+from service.errors import Fault, InvalidInput
 from service.numerics.dtypes import Progress
 from service.numerics.whitening import Shrinkage
 from service.runtime.tokenizer import Truncate
@@ -94,7 +97,7 @@ async def fit_transform(
             deadline=call.deadline,
             progress=progress,
         )
-        return await _created(pipeline, transform)
+        return _created(transform)
 
     return await reply_with_progress(request, call, work)
 
@@ -125,11 +128,10 @@ async def get_transform(
 ) -> Response:
     """Return one version, or the latest of a name; as PNG or SVG its spectrum, before and after."""
     transform = await pipeline.transforms.find(transform_id)
-    axes = await pipeline.transforms.axes(transform)
     wanted = preferred(request, (JSON, *PICTURES))
     if wanted != JSON:
-        return await picture(lent.engine, wanted, spectrum_picture(transform, axes))
-    return json_response(describe_in_detail(transform, axes))
+        return await picture(lent.engine, wanted, spectrum_picture(transform))
+    return json_response(describe_in_detail(transform))
 
 
 @router.delete(_ONE, summary="Delete a transform", status_code=204, responses=problems(*_STORED))
@@ -165,7 +167,7 @@ async def update_transform(
             deadline=call.deadline,
             progress=progress,
         )
-        return await _created(pipeline, transform)
+        return _created(transform)
 
     return await reply_with_progress(request, call, work)
 
@@ -228,6 +230,7 @@ async def tune_transform(
     call: CurrentCall,
     pipeline: Pipeline,
     lent: CurrentLent,
+    idempotency: GivenIdempotency,
 ) -> Response:
     """Search a grid by rank correlation, and say what is gained on pairs that were not searched.
 
@@ -236,6 +239,9 @@ async def tune_transform(
     is a new version with the best setting. Otherwise `id` is the transform as it was.
     """
     grid = GridWanted(body.grid.beta, body.grid.gamma, body.grid.dimensions)
+    seed = body.seed
+    if idempotency is not None and "seed" not in body.model_fields_set:
+        seed = int(idempotency.request_sha256[:15], 16)  # drawn anew it would give another answer
 
     async def work(progress: Progress) -> Response:
         tuned, transform = await pipeline.tune(
@@ -243,7 +249,8 @@ async def tune_transform(
             _pairs(body),
             grid,
             folds=body.folds,
-            seed=body.seed,
+            seed=seed,
+            idempotency=idempotency,
             deadline=call.deadline,
             progress=progress,
         )
@@ -251,7 +258,7 @@ async def tune_transform(
             "id": transform.id,
             "pairs": len(body.pairs),
             "folds": body.folds,
-            "seed": body.seed,
+            "seed": seed,
         }
         return await json_reply(lent.engine, reply, numbers=4 * len(tuned.cells))
 
@@ -268,7 +275,9 @@ async def export_transform(transform_id: str, call: CurrentCall, pipeline: Pipel
     """Return an ONNX graph: token ids in, whitened sentence vectors of length 1 out.
 
     Inputs are the encoder's, `input_ids` and `attention_mask`; the output is
-    `sentence_embedding`. onnxruntime alone runs it; the tokenizer is the encoder's.
+    `sentence_embedding`. onnxruntime alone runs it; the tokenizer is the encoder's. Texts are to
+    begin with the metadata's `isotrope.prefix` (`query: ` for e5, empty for others) and to be cut
+    at `isotrope.max_tokens`, as they were in the fit.
     """
     transform, pieces = await pipeline.export(transform_id, deadline=call.deadline)
     headers = {
@@ -300,6 +309,8 @@ async def analyze_geometry(
     Diagnostics, not measures of quality: whitening improves all of them even where it makes search
     worse. As PNG or SVG: how many vectors are in how many lists.
     """
+    offered = (JSON, SSE, *PICTURES)
+    wanted = preferred(request, offered)
 
     async def work(progress: Progress) -> Response:
         found = await pipeline.surveyor.describe(
@@ -311,12 +322,11 @@ async def analyze_geometry(
             deadline=call.deadline,
             progress=progress,
         )
-        wanted = preferred(request, (JSON, *PICTURES))
-        if wanted != JSON:
+        if wanted in PICTURES:
             return await picture(lent.engine, wanted, occurrences_picture(found))
         return json_response(describe_geometry(found) | {"seed": body.seed})
 
-    return await reply_with_progress(request, call, work)
+    return await reply_with_progress(request, call, work, offered=offered)
 
 
 def _given(body: Source, *, pooling: str | None = None) -> Given:
@@ -324,6 +334,15 @@ def _given(body: Source, *, pooling: str | None = None) -> Given:
 
 
 def _pairs(body: TuneRequest) -> TextPairs | RowPairs:
+    wanted = str if body.vectors is None else int
+    for number, pair in enumerate(body.pairs):
+        for side, value in (("a", pair.a), ("b", pair.b)):
+            if not isinstance(value, wanted):
+                raise InvalidInput(
+                    f"Pair {number} has {value!r:.40} on side {side}; pairs of texts need no "
+                    "vectors, and pairs of row numbers need them.",
+                    faults=(Fault(f"/pairs/{number}/{side}", "is of the other kind"),),
+                )
     first = [pair.a for pair in body.pairs]
     second = [pair.b for pair in body.pairs]
     scores = [pair.score for pair in body.pairs]
@@ -332,8 +351,7 @@ def _pairs(body: TuneRequest) -> TextPairs | RowPairs:
     return RowPairs(body.vectors, cast(list[int], first), cast(list[int], second), scores)
 
 
-async def _created(pipeline: WhiteningPipeline, transform: Transform) -> Response:
-    axes = await pipeline.transforms.axes(transform)
-    response = json_response(describe_in_detail(transform, axes), 201)
+def _created(transform: Transform) -> Response:
+    response = json_response(describe_in_detail(transform), 201)
     response.headers["Location"] = f"{_TRANSFORMS}/{transform.id}"
     return response

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 
 from service.web.wire import EncodingFormat, GivenVectors, Seed, WireModel, whole
 
@@ -15,13 +23,14 @@ ReductionName: TypeAlias = Literal[
     "centering", "whitening", "csls", "mutual_proximity", "local_scaling"
 ]
 FEWEST_PAIRS = 10
+FEWEST_FOLDS = 2
 MOST_FOLDS = 20
+# Of one side of a grid; the settings in all have a limit of their own.
+MOST_VALUES = 1000
 
 _Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[_Positive, BeforeValidator(whole, json_schema_input_type=_Positive)]
-_Index = Annotated[int, Field(ge=0)]
-Row = Annotated[_Index, BeforeValidator(whole, json_schema_input_type=_Index)]
-_Several = Annotated[int, Field(ge=2, le=MOST_FOLDS)]
+_Several = Annotated[int, Field(ge=FEWEST_FOLDS, le=MOST_FOLDS)]
 Folds = Annotated[_Several, BeforeValidator(whole, json_schema_input_type=_Several)]
 ModelName = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -142,35 +151,42 @@ class ApplyRequest(Source):
     )
 
 
-class TextPair(WireModel):
-    """Say how alike two texts are; only the order of the scores counts."""
+def _read_side(value: object) -> str | int:
+    number = whole(value)
+    if isinstance(number, str) or (type(number) is int and number >= 0):
+        return number
+    raise ValueError("must be a text, or the number of a row of `vectors`")
 
-    a: str
-    b: str
+
+# One validator: a union would put the names of its members into the pointers of its errors.
+Side = Annotated[
+    str | int,
+    PlainValidator(_read_side),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}]}),
+]
+
+
+class Pair(WireModel):
+    """Say how alike two texts, or two rows of `vectors`, are; the order of the scores counts."""
+
+    a: Side
+    b: Side
     score: Score
-
-
-class RowPair(WireModel):
-    """Say how alike two rows of `vectors` are; only the order of the scores counts."""
-
-    a: Row
-    b: Row
-    score: Score
-
-
-# The bound stands inside: on the union it would be enforced and not documented.
-TextPairs = Annotated[list[TextPair], Field(min_length=FEWEST_PAIRS)]
-RowPairs = Annotated[list[RowPair], Field(min_length=FEWEST_PAIRS)]
 
 
 class Grid(WireModel):
     """List what is tried; every β with every γ with every number of dimensions."""
 
-    beta: list[Share] = Field(default_factory=lambda: [0.0, 0.5, 1.0], min_length=1)
-    gamma: list[Share] = Field(default_factory=lambda: [0.0, 0.25, 0.5, 0.75, 1.0], min_length=1)
+    beta: list[Share] = Field(
+        default_factory=lambda: [0.0, 0.5, 1.0], min_length=1, max_length=MOST_VALUES
+    )
+    gamma: list[Share] = Field(
+        default_factory=lambda: [0.0, 0.25, 0.5, 0.75, 1.0], min_length=1, max_length=MOST_VALUES
+    )
     dimensions: list[Count] | None = Field(
         None,
         min_length=1,
+        max_length=MOST_VALUES,
         description="Absent means all, the transform's own, and those of 256, 128 and 64 that fit.",
     )
 
@@ -206,7 +222,8 @@ class TuneRequest(WireModel):
         }
     )
 
-    pairs: TextPairs | RowPairs = Field(
+    pairs: list[Pair] = Field(
+        min_length=FEWEST_PAIRS,
         description="Labelled pairs; `a` and `b` are texts, or row numbers where `vectors` come.",
     )
     vectors: GivenVectors = None
@@ -216,12 +233,6 @@ class TuneRequest(WireModel):
         description="Parts of the pairs; each is scored by what the others chose.",
     )
     seed: Seed
-
-    @model_validator(mode="after")
-    def _alike(self) -> TuneRequest:
-        if isinstance(self.pairs[0], RowPair) != (self.vectors is not None):
-            raise ValueError("pairs of texts need no vectors, and pairs of row numbers need them")
-        return self
 
 
 class GeometryRequest(Source):
@@ -253,137 +264,3 @@ class GeometryRequest(Source):
         description="What is set beside the raw vectors.",
     )
     seed: Seed
-
-
-class SpectrumReply(BaseModel):
-    """Sum up how the variance is spread over the axes."""
-
-    largest: float
-    smallest: float
-    kept_share: float = Field(description="Share of the variance on the axes that are kept.")
-    effective_rank: float = Field(description="exp of the entropy of the shares of variance.")
-    isoscore: float = Field(description="1 where all axes vary alike, 0 on one line.")
-
-
-class TransformCard(BaseModel):
-    """Describe one version of a transform; it never changes."""
-
-    id: str = Field(description="`name@version`, to be used as `transform`.")
-    name: str
-    version: int
-    created: str
-    beta: float
-    gamma: float
-    dimensions: int = Field(description="Axes that are kept.")
-    input_dimensions: int = Field(description="Dimensions of the vectors that it takes.")
-    shrinkage: ShrinkageName
-    shrinkage_intensity: float = Field(description="How far the covariance was shrunk, 0 to 1.")
-    samples: int
-    floored_eigenvalues: int = Field(description="Axes of almost no variance, kept from growing.")
-    spectrum: SpectrumReply
-    model: str | None = Field(description="Null where vectors of unknown origin were given.")
-    model_sha256: str | None
-    pooling: str | None
-    sha256: str = Field(description="Digest over everything that is stored.")
-
-
-class SpectrumDetail(SpectrumReply):
-    """Sum up a spectrum, and give it."""
-
-    eigenvalues: list[float] = Field(description="Variance on each axis, falling.")
-
-
-class TransformDetail(TransformCard):
-    """Describe one version, its eigenvalues included."""
-
-    spectrum: SpectrumDetail
-
-
-class TransformList(BaseModel):
-    """List transforms: the latest version of each name, or all versions of one."""
-
-    transforms: list[TransformCard]
-
-
-class ApplyReply(BaseModel):
-    """Hold the transformed vectors, in the order of the input."""
-
-    vectors: list[list[float] | str]
-    transform: str
-    dimensions: int
-    model: str | None
-    model_sha256: str | None
-
-
-class CellReply(BaseModel):
-    """Hold one setting and its rank correlation, -1 to 1."""
-
-    beta: float
-    gamma: float
-    dimensions: int
-    spearman: float
-
-
-class TuneReply(BaseModel):
-    """Say what a grid search found; correlations are Spearman's, -1 to 1."""
-
-    baseline: float = Field(description="Of the raw vectors.")
-    table: list[CellReply] = Field(description="Of each setting, on all pairs.")
-    best: CellReply = Field(description="The largest of the table; the best of many is flattered.")
-    held_out: float = Field(description="Of pairs ranked by a setting chosen without them.")
-    gain: float = Field(description="held_out − baseline.")
-    gain_interval: list[float] = Field(description="95 % of the gains when pairs are resampled.")
-    verdict: Literal["gain", "no_gain"] = Field(
-        description="`gain` where the whole interval is above 0."
-    )
-    id: str = Field(description="The new version with the best setting; the old one for `no_gain`.")
-    pairs: int
-    folds: int
-    seed: int
-
-
-class Hub(BaseModel):
-    """Name a vector that is in many lists."""
-
-    index: int
-    occurrences: int
-
-
-class HubnessReply(BaseModel):
-    """Sum up how unevenly the places in lists of neighbours are shared."""
-
-    skewness: float
-    robin_hood: float = Field(description="Share of places that would have to change hands.")
-    gini: float
-    antihub_share: float = Field(description="Share of vectors in nobody's list.")
-    hub_share: float = Field(description="Share of vectors in at least 2k lists.")
-    max_occurrence: int
-    centre_correlation: float | None = Field(
-        description="Of occurrences with the cosine to the mean; null where either is constant."
-    )
-    hubs: list[Hub]
-
-
-class IsotropyReply(BaseModel):
-    """Say how evenly the dimensions are used."""
-
-    isoscore: float
-    effective_rank: float
-    mean_cosine: float
-
-
-class GeometryReply(IsotropyReply):
-    """Describe how vectors lie in their space; diagnostics, not measures of quality."""
-
-    whitened: IsotropyReply | None = Field(
-        description="The same after whitening; null where that was not asked for, or where it "
-        "leaves one direction."
-    )
-    hubness: dict[str, HubnessReply] = Field(description="`raw`, and one for each reduction.")
-    samples: int
-    dimensions: int
-    k: int
-    hubness_samples: int = Field(description="Vectors drawn for hubness; all, up to a limit.")
-    seed: int
-    model: str | None
-    model_sha256: str | None

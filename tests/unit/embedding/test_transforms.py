@@ -110,7 +110,9 @@ async def test_only_vectors_of_the_encoder_go_through() -> None:
     free = await transforms.create("free", moments, RECIPE, origin=None)
     await transforms.require_encoder(bound, "another", deadline=0)  # of the same digest
     await transforms.require_encoder(bound, None, deadline=0)
-    await transforms.require_encoder(free, "who knows", deadline=0)
+    await transforms.require_encoder(free, None, deadline=0)
+    with pytest.raises(ArtefactMismatch, match=r"free@1 .* bound to no encoder"):
+        await transforms.require_encoder(free, "who knows", deadline=0)
     with pytest.raises(ArtefactMismatch, match=r"bound@1 was fitted on here \(aaaaaaaaaaaa…\)"):
         await transforms.require_encoder(bound, "other", deadline=0)
 

@@ -20,6 +20,7 @@ from service.numerics.hubness import (
     similarity_matrix,
     sum_up_hubness,
 )
+from service.numerics.vectors import wide_unit_rows
 
 
 def quiet(*_: Any) -> None:
@@ -65,7 +66,7 @@ def brute_counts(vectors: Matrix32, k: int, metric: Metric) -> Ids64:
 
 def test_neighbours_on_a_circle() -> None:
     # 10° is as near to 0° as to 20°: the lower index wins
-    found = occurrences(at_degrees(0, 10, 20, 90), k=1, metrics=[], progress=quiet)
+    found = occurrences(wide_unit_rows(at_degrees(0, 10, 20, 90)), k=1, metrics=[], progress=quiet)
     assert found[Metric.COSINE].tolist() == [1, 2, 1, 0]
 
 
@@ -99,7 +100,10 @@ def test_counts_are_those_of_brute_force(
     vectors = cloud(count, 12)
     told: list[tuple[int, int]] = []
     found = occurrences(
-        vectors, k=k, metrics=[metric], progress=lambda _, done, total: told.append((done, total))
+        wide_unit_rows(vectors),
+        k=k,
+        metrics=[metric],
+        progress=lambda _, done, total: told.append((done, total)),
     )
     assert found[metric].sum() == k * count
     if count > 2:  # among 2 there is no deviation
@@ -110,7 +114,7 @@ def test_counts_are_those_of_brute_force(
 
 def test_copies_of_a_vector_are_equally_near_whatever_the_block() -> None:
     vectors = np.tile(cloud(1, 50), (40, 1))
-    found = occurrences(vectors, k=3, metrics=list(Metric), progress=quiet)
+    found = occurrences(wide_unit_rows(vectors), k=3, metrics=list(Metric), progress=quiet)
     # all are as near as each other: everyone's list holds the first three others
     for counts in found.values():
         assert counts.tolist() == [39, 39, 39, 3, *[0] * 36]
@@ -121,7 +125,7 @@ def test_cosines_that_differ_by_rounding_alone_are_equal() -> None:
     beside = 1 + 0.3 * random.standard_normal(50)
     # all as near to the first as each other, but for the order in which the products are added
     vectors = np.stack([np.ones(50), *(random.permutation(beside) for _ in range(9))])
-    found = occurrences(vectors.astype(np.float32), k=1, metrics=[], progress=quiet)
+    found = occurrences(wide_unit_rows(vectors.astype(np.float32)), k=1, metrics=[], progress=quiet)
     assert found[Metric.COSINE].tolist() == [9, 1, *[0] * 8]
 
 
@@ -153,11 +157,16 @@ def test_what_has_no_neighbours_is_refused() -> None:
     with pytest.raises(InvalidInput, match="single vector"):
         similarity_matrix(cloud(1, 3), metric=Metric.CSLS, k=None)
     with pytest.raises(DimensionMismatch, match=r"4 neighbours .* 4 vectors has 3"):
-        occurrences(cloud(4, 3), k=4, metrics=[], progress=quiet)
+        occurrences(wide_unit_rows(cloud(4, 3)), k=4, metrics=[], progress=quiet)
     with pytest.raises(DimensionMismatch):
         similarity_matrix(cloud(4, 3), metric=Metric.CSLS, k=4)
     with pytest.raises(InvalidInput, match="Vector 2 is all zeros"):
-        occurrences(np.eye(4, 3, dtype=np.float32)[[0, 1, 3]], k=1, metrics=[], progress=quiet)
+        occurrences(
+            wide_unit_rows(np.eye(4, 3, dtype=np.float32)[[0, 1, 3]]),
+            k=1,
+            metrics=[],
+            progress=quiet,
+        )
 
 
 def test_what_calls_off_the_work_gets_through() -> None:
@@ -165,9 +174,9 @@ def test_what_calls_off_the_work_gets_through() -> None:
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        occurrences(cloud(50, 3), k=2, metrics=[], progress=leave)
+        occurrences(wide_unit_rows(cloud(50, 3)), k=2, metrics=[], progress=leave)
 
 
 def test_the_centre_of_opposite_vectors() -> None:
-    assert centre_cosines(at_degrees(0, 180)).tolist() == [0, 0]
-    assert centre_cosines(at_degrees(-30, 30)) == pytest.approx([np.sqrt(0.75)] * 2)
+    assert centre_cosines(wide_unit_rows(at_degrees(0, 180))).tolist() == [0, 0]
+    assert centre_cosines(wide_unit_rows(at_degrees(-30, 30))) == pytest.approx([np.sqrt(0.75)] * 2)

@@ -148,14 +148,13 @@ class TestRefusals:
     def test_more_dimensions_than_there_are(self) -> None:
         moments = measure_moments(slanted(10, 4))
         with pytest.raises(DimensionMismatch, match=r"5 dimensions .* have 4"):
-            require_dimensions(moments, dimensions=5, shrinkage=Shrinkage.OAS)
+            require_dimensions(5, width=moments.dimensions, samples=10, intensity=0.5)
 
     def test_more_dimensions_than_samples_span(self) -> None:
-        moments = measure_moments(slanted(10, 12))
-        require_dimensions(moments, dimensions=12, shrinkage=Shrinkage.OAS)
-        require_dimensions(moments, dimensions=9, shrinkage=NONE)
+        require_dimensions(12, width=12, samples=10, intensity=0.5)
+        require_dimensions(9, width=12, samples=10, intensity=0)
         with pytest.raises(DimensionMismatch, match="10 samples span only 9"):
-            require_dimensions(moments, dimensions=10, shrinkage=NONE)
+            require_dimensions(10, width=12, samples=10, intensity=0)
 
     def test_a_vector_at_the_centre_has_no_direction(self) -> None:
         kernel = make_kernel(
