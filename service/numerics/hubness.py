@@ -112,10 +112,6 @@ def occurrences(
     Raises:
         DimensionMismatch: k is not below n.
     """
-<<<<<<< HEAD
-    units = wide_unit_rows(vectors)
-=======
->>>>>>> whitening-fixes
     counts = {metric: np.zeros(len(units), dtype=np.int64) for metric in (Metric.COSINE, *metrics)}
     others = [metric for metric in counts if metric is not Metric.COSINE]
     total = len(units) * (1 + bool(others))
@@ -311,14 +307,8 @@ def sum_up_hubness(counts: Ids64, *, k: int, centre_cosines: Vector64) -> Hubnes
     )
 
 
-<<<<<<< HEAD
-def centre_cosines(vectors: Matrix32) -> Vector64:
-    """Return the cosine of each vector to the mean of all unit vectors; zeros for no mean."""
-    units = wide_unit_rows(vectors)
-=======
 def centre_cosines(units: Matrix64) -> Vector64:
     """Return the cosine of each of (n, d) unit rows to their mean; zeros for no mean."""
->>>>>>> whitening-fixes
     mean = units.mean(axis=0)
     length = float(np.linalg.norm(mean))
     return units @ mean / length if length > _TINY else np.zeros(len(units))

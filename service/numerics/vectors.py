@@ -38,8 +38,17 @@ def unit_rows(vectors: Matrix32 | Matrix64) -> Matrix32:
     Raises:
         InvalidInput: a row has length 0, which has no direction.
     """
-<<<<<<< HEAD
-    return wide_unit_rows(vectors).astype(np.float32)
+    units = np.empty(vectors.shape, dtype=np.float32)
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        block = vectors[rows]
+        # float64: the squares of values near 1e20 do not fit float32
+        lengths = np.linalg.norm(block.astype(np.float64), axis=1, keepdims=True)
+        if not lengths.all():
+            row = start + int(np.flatnonzero(lengths[:, 0] == 0)[0])
+            raise InvalidInput(f"Vector {row} is all zeros, so it has no direction to compare.")
+        np.divide(block, lengths, out=units[rows], casting="same_kind")
+    return units
 
 
 def wide_unit_rows(vectors: Matrix32 | Matrix64) -> Matrix64:
@@ -56,28 +65,6 @@ def wide_unit_rows(vectors: Matrix32 | Matrix64) -> Matrix64:
         raise InvalidInput(f"Vector {row} is all zeros, so it has no direction to compare.")
     wide /= lengths
     return wide
-=======
-    units = np.empty(vectors.shape, dtype=np.float32)
-    for start in range(0, len(vectors), _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        block = vectors[rows]
-        # float64: the squares of values near 1e20 do not fit float32
-        lengths = np.linalg.norm(block.astype(np.float64), axis=1, keepdims=True)
-        if not lengths.all():
-            row = start + int(np.flatnonzero(lengths[:, 0] == 0)[0])
-            raise InvalidInput(f"Vector {row} is all zeros, so it has no direction to compare.")
-        np.divide(block, lengths, out=units[rows], casting="same_kind")
-    return units
->>>>>>> whitening-fixes
-
-
-def wide_unit_rows(vectors: Matrix32 | Matrix64) -> Matrix64:
-    """Return each row divided by its length, in the digits of float32 and the width of float64.
-
-    Raises:
-        InvalidInput: a row has length 0, which has no direction.
-    """
-    return unit_rows(vectors).astype(np.float64)
 
 
 def _settle(cosines: npt.NDArray[np.floating]) -> Matrix32:
