@@ -18,7 +18,6 @@ from service.capabilities.whitening.gathering import (
 )
 from service.capabilities.whitening.geometry import Surveyor
 from service.capabilities.whitening.numerics import Cell, Labelled, Tuned, tune
-from service.capabilities.whitening.schemas import FEWEST_FOLDS
 from service.capabilities.whitening.settings import WhiteningSettings
 from service.embedding.embedder import Embedded, EmbeddingOptions
 from service.embedding.transform import Recipe, Transform, require_origin, require_width
@@ -32,6 +31,7 @@ from service.runtime.grafting import graft
 from service.stores.claims import Idempotency
 
 _USUAL_DIMENSIONS = (256, 128, 64)
+_FEWEST_FOLDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +274,9 @@ class WhiteningPipeline:
                 f"{count} pairs came and one call carries {self._settings.max_pairs}.",
                 faults=(Fault("/pairs", f"holds {count} pairs"),),
             )
-        if folds < FEWEST_FOLDS:
+        if folds < _FEWEST_FOLDS:
             raise InvalidInput(
-                f"{folds} fold leaves no pairs to choose on; take at least {FEWEST_FOLDS}.",
+                f"{folds} fold leaves no pairs to choose on; take at least {_FEWEST_FOLDS}.",
                 faults=(Fault("/folds", f"{folds} is too few"),),
             )
         if folds > count // 2:
