@@ -10,6 +10,8 @@ REASONS = (
     r"is no segmentation of the text",
     r"distinct paths were asked for",
     r"The file is no (SentencePiece model|tokenizer\.json|BytePiece model)",
+    r"The file holds no piece",
+    r"^(Piece \d+|A piece|The piece) ",
     r"The tokenizer file (is empty|cannot be used)",
     r"cannot name an artefact|names? .*artefact",
     r"The text has \d+ bytes and a picture shows",
