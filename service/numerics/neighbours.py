@@ -209,9 +209,24 @@ def nearest_neighbours(
             tile = buffer[: len(rows) * len(columns)].reshape(len(rows), len(columns))
             np.matmul(rows, columns.T, out=tile)
             _offer_both_ways(tile, top, left, half_squares, worst, scores, candidates)
+    _keep_a_twin(vectors, candidates)
     found = choose_nearest(vectors, vectors, candidates, k=k, metric=metric)
     progress("neighbours", count, count)
     return found
+
+
+def _keep_a_twin(vectors: Matrix32, candidates: Ids32) -> None:
+    """Make sure that equal rows are chained by their candidates, each to the next one.
+
+    In a crowd nearer together than products can tell, a list may be full before an equal row comes.
+    Of its candidates the last one, which is the least likely, gives way.
+    """
+    rows = np.ascontiguousarray(vectors).view(f"V{vectors.shape[1] * vectors.itemsize}")[:, 0]
+    order = np.argsort(rows, kind="stable")
+    equal = np.flatnonzero(rows[order[1:]] == rows[order[:-1]])
+    left, twin = order[equal], order[equal + 1]
+    lost = (candidates[left] != twin[:, np.newaxis]).all(axis=1)
+    candidates[left[lost], -1] = twin[lost]
 
 
 def nearest_rows(
