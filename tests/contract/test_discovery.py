@@ -52,8 +52,8 @@ def test_models_are_listed_as_openai_lists_them(client: TestClient) -> None:
     assert all(set(card) == set(CARD) for card in cards.values())
     assert {"multilingual-e5-small", "use-multilingual-3"} <= set(cards)
     assert cards["multilingual-e5-small"]["prefix"] == "query: "
-    unloaded = cards["all-MiniLM-L6-v2-int8"]
-    assert (unloaded["loaded"], unloaded["provider"]) == (False, None)
+    # which of the others are loaded by now depends on the tests before
+    assert all((card["provider"] is None) != card["loaded"] for card in cards.values())
 
 
 def test_one_model_is_as_in_the_list(client: TestClient) -> None:

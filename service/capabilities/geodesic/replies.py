@@ -11,6 +11,7 @@ import numpy as np
 from service.capabilities.geodesic.pipeline.answers import Hit, Way
 from service.capabilities.geodesic.pipeline.corpus import Corpus, Item
 from service.capabilities.geodesic.pipeline.pairwise import Answer
+from service.capabilities.geodesic.pipeline.room import Calibrated
 from service.embedding.embedder import Embedded
 from service.numerics.dtypes import Ids32, Matrix32
 from service.web.wire import EncodingFormat
@@ -68,20 +69,25 @@ def describe_corpus(corpus: Corpus) -> dict[str, object]:
     }
 
 
-def describe_hits(
-    hits: Sequence[Hit], percentiles: Sequence[float | None]
-) -> list[dict[str, object]]:
-    """Return hits, nearest first, each with its percentile."""
-    return [
-        {
-            **describe_item(hit.item),
-            "geodesic": hit.geodesic,
-            "direct": hit.direct,
-            "hops": hit.hops,
-            "percentile": percentile,
-        }
-        for hit, percentile in zip(hits, percentiles, strict=True)
-    ]
+def describe_found(
+    corpus: Corpus, hits: Sequence[Hit], calibrated: Calibrated | None
+) -> dict[str, object]:
+    """Return hits, nearest first, each with its percentile where a calibration was named."""
+    percentiles = [None] * len(hits) if calibrated is None else calibrated.percentiles.tolist()
+    return {
+        "hits": [
+            {
+                **describe_item(hit.item),
+                "geodesic": hit.geodesic,
+                "direct": hit.direct,
+                "hops": hit.hops,
+                "percentile": percentile,
+            }
+            for hit, percentile in zip(hits, percentiles, strict=True)
+        ],
+        "version": corpus.version,
+        "calibration": None if calibrated is None else calibrated.calibration,
+    }
 
 
 def describe_way(corpus: Corpus, way: Way) -> dict[str, object]:

@@ -18,27 +18,29 @@ from service.capabilities.geodesic.pipeline.room import GeodesicPipeline
 from service.capabilities.geodesic.replies import (
     describe_clusters,
     describe_corpus,
-    describe_hits,
+    describe_found,
     describe_model,
     describe_names,
     describe_pairwise,
     describe_places,
     describe_way,
 )
-from service.capabilities.geodesic.schemas import (
+from service.capabilities.geodesic.reply_schemas import (
     ClustersReply,
-    ClustersRequest,
     CorporaReply,
-    CorpusItem,
     CorpusReply,
-    CorpusRequest,
-    ItemsRequest,
     MapReply,
     PairwiseReply,
-    PairwiseRequest,
     PathReply,
-    PathRequest,
     QueryReply,
+)
+from service.capabilities.geodesic.schemas import (
+    ClustersRequest,
+    CorpusItem,
+    CorpusRequest,
+    ItemsRequest,
+    PairwiseRequest,
+    PathRequest,
     QueryRequest,
 )
 from service.errors import EmptyInput, Fault, InvalidInput
@@ -274,17 +276,8 @@ async def query_corpus(
             deadline=call.deadline,
         )
         call.stages.update(embedded.stages)
-    calibration, percentiles = None, [None] * len(hits)
-    if body.calibration is not None:
-        calibration, found = await pipeline.percentiles(corpus, hits, body.calibration)
-        percentiles = found.tolist()
-    reply = {
-        "hits": describe_hits(hits, percentiles),
-        "version": corpus.version,
-        "calibration": calibration,
-        **describe_model(embedded),
-    }
-    return json_response(reply)
+    calibrated = await pipeline.percentiles(corpus, hits, body.calibration)
+    return json_response(describe_found(corpus, hits, calibrated) | describe_model(embedded))
 
 
 @router.post(

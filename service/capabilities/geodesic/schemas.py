@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -159,51 +158,6 @@ class PairwiseRequest(WireModel):
     )
 
 
-class Usage(BaseModel):
-    """Count the tokens of a request, special ones included."""
-
-    prompt_tokens: int
-    total_tokens: int
-
-
-class Encoded(BaseModel):
-    """Hold an array as base64, little-endian."""
-
-    shape: list[int]
-    dtype: Literal["float32", "int32"]
-    data: str
-
-
-class GraphReply(BaseModel):
-    """Describe the graph that distances were measured along."""
-
-    edges: int
-    k_effective: int = Field(description="Smaller than k where there were fewer other items.")
-
-
-Lengths = list[float | None] | list[list[float | None]] | Encoded
-Hops = list[int | None] | list[list[int | None]] | Encoded
-
-
-class PairwiseReply(BaseModel):
-    """Hold distances, of all pairs as matrices or of the given ones as lists."""
-
-    geodesic: Lengths = Field(description="Along the graph; null where there is no path.")
-    direct: Lengths = Field(description="Straight.")
-    hops: Hops = Field(description="Edges on the path; null where there is none.")
-    components: int = Field(description="Pieces of the graph that hang together.")
-    labels: list[int] = Field(description="Component of each item.")
-    graph: GraphReply
-    paths: list[list[int] | None] | None = Field(
-        None, description="Items on each path, pairs in reading order; where asked for."
-    )
-    metric: MetricName
-    model: str | None = Field(description="Null where vectors were given.")
-    model_sha256: str | None
-    transform: str | None
-    usage: Usage
-
-
 class CorpusItem(WireModel):
     """Give an item: a text, a vector, or a vector and the text that it stands for."""
 
@@ -270,36 +224,6 @@ class ItemsRequest(WireModel):
     items: Items
 
 
-class CorpusReply(BaseModel):
-    """Describe a corpus."""
-
-    id: str
-    name: str
-    version: int = Field(description="Grows with every change.")
-    items: int
-    dimensions: int
-    k: int
-    metric: MetricName
-    graph: GraphName
-    max_edge: float | None
-    edges: int
-    components: int
-    neighbours: Literal["exact", "approximate"]
-    recall: float = Field(
-        description="Share of the true neighbours found, measured on a sample; 1 where exact."
-    )
-    model: str | None = Field(description="Encoder of its texts; null where made of vectors.")
-    model_sha256: str | None
-    transform: str | None
-    created: str
-
-
-class CorporaReply(BaseModel):
-    """List corpora by name."""
-
-    data: list[CorpusReply]
-
-
 class QueryRequest(WireModel):
     """Ask what is near a text or a vector; exactly one of the two."""
 
@@ -322,31 +246,6 @@ class QueryRequest(WireModel):
     )
 
 
-class HitReply(BaseModel):
-    """Hold an item that was reached."""
-
-    id: str
-    text: str | None = None
-    metadata: dict[str, Any] | None = None
-    geodesic: float = Field(description="Length of the path.")
-    direct: float = Field(description="Straight distance.")
-    hops: int = Field(description="Edges on the path, the first one from the query included.")
-    percentile: float | None = Field(
-        description="0 to 100: share of the calibration's scores below this likeness; null without."
-    )
-
-
-class QueryReply(BaseModel):
-    """Hold what was reached, nearest first."""
-
-    hits: list[HitReply]
-    version: int
-    calibration: str | None = Field(description="Which version was used.")
-    model: str | None
-    model_sha256: str | None
-    usage: Usage
-
-
 class PathRequest(WireModel):
     """Ask how two items hang together."""
 
@@ -358,33 +257,6 @@ class PathRequest(WireModel):
 
     source: ItemId
     target: ItemId
-
-
-class StepReply(BaseModel):
-    """Hold an item on the path."""
-
-    id: str
-    text: str | None = None
-    metadata: dict[str, Any] | None = None
-    step: float | None = Field(description="Length of the edge that led here; null at the source.")
-
-
-class BottleneckReply(BaseModel):
-    """Hold the longest edge of a path: its weakest link."""
-
-    source: str
-    target: str
-    step: float
-
-
-class PathReply(BaseModel):
-    """Hold the shortest path."""
-
-    steps: list[StepReply] = Field(description="Empty where there is no path.")
-    bottleneck: BottleneckReply | None
-    geodesic: float | None
-    direct: float
-    version: int
 
 
 class ClustersRequest(WireModel):
@@ -401,37 +273,3 @@ class ClustersRequest(WireModel):
     )
     min_cluster_size: Size = Field(5, description="Of `hdbscan`: smaller groups are noise.")
     clusters: Count = Field(8, description="Of `agglomerative`: how many; at most the items.")
-
-
-class ClusterItem(BaseModel):
-    """Hold an item's cluster."""
-
-    id: str
-    cluster: int | None = Field(description="Null for noise.")
-
-
-class ClustersReply(BaseModel):
-    """Hold the cluster of every item."""
-
-    method: Literal["hdbscan", "agglomerative"]
-    clusters: int
-    items: list[ClusterItem]
-    noise: int
-    version: int
-
-
-class MapItem(BaseModel):
-    """Hold an item's place; null where it hangs apart from the largest component."""
-
-    id: str
-    x: float | None
-    y: float | None
-
-
-class MapReply(BaseModel):
-    """Hold a map of a corpus."""
-
-    items: list[MapItem]
-    placed: int
-    explained: float = Field(description="Share of squared distances that two axes keep.")
-    version: int

@@ -270,8 +270,8 @@ class CreateSetRequest(WireModel):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"name": "hotel"},
-                {"name": "phone", "reviews": ["The battery lasts two days."], "language": "en"},
+                {"name": "my-phone", "reviews": ["The battery lasts two days."], "language": "en"},
+                {"name": "riverside-hotel"},
             ]
         }
     )

@@ -19,6 +19,8 @@ from service.runtime.engine import Engine
 
 pytestmark = pytest.mark.anyio
 OPTIONS = EmbeddingOptions()
+# vectors whose encoder nobody named
+UNKNOWN: dict[str, Any] = {"model": None, "pooling": None, "deadline": 0.0}
 AXES = {"east": [1, 0, 0], "north": [0, 1, 0], "north-east": [2, 2, 0], "west": [-3, 0, 0]}
 
 
@@ -70,19 +72,21 @@ async def test_texts_are_compared_with_all() -> None:
 
 
 async def test_vectors_are_compared_without_a_model() -> None:
-    compared = await room().compare_vectors(np.array([[1, 1], [1, -1]], dtype=np.float32))
+    compared = await room().compare_vectors(
+        np.array([[1, 1], [1, -1]], dtype=np.float32), **UNKNOWN
+    )
     assert compared.embedded is None
     assert np.allclose(compared.scores, np.eye(2), atol=1e-6)
     with pytest.raises(InvalidInput, match="Vector 0 is all zeros"):
-        await room().compare_vectors(np.zeros((1, 3), dtype=np.float32))
+        await room().compare_vectors(np.zeros((1, 3), dtype=np.float32), **UNKNOWN)
 
 
 async def test_large_matrices_leave_the_event_loop() -> None:
     threads = Threads()
     small, large = (np.ones((n, 10), dtype=np.float32) for n in (10, 200))
-    await room(threads=threads).compare_vectors(small)
+    await room(threads=threads).compare_vectors(small, **UNKNOWN)
     assert threads.count == 0
-    await room(threads=threads).compare_vectors(large)
+    await room(threads=threads).compare_vectors(large, **UNKNOWN)
     assert threads.count == 1
 
 
@@ -110,7 +114,7 @@ async def test_limits_are_the_last_number_allowed() -> None:
     with pytest.raises(TooManyItems):
         await bounded.compare_texts(["east"] * 4, **ask)  # type: ignore[arg-type]
     with pytest.raises(TooManyItems):
-        await bounded.compare_vectors(np.ones((4, 1), dtype=np.float32))
+        await bounded.compare_vectors(np.ones((4, 1), dtype=np.float32), **UNKNOWN)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,14 @@ from service.numerics.dtypes import Vector64
 
 
 @dataclass(frozen=True, slots=True)
+class Calibrated:
+    """Hold the percentiles of hits, 0 to 100, and the id of the calibration that was used."""
+
+    calibration: str
+    percentiles: Vector64
+
+
+@dataclass(frozen=True, slots=True)
 class GeodesicPipeline:
     """Hold the parts of the room, and its limits."""
 
@@ -29,9 +37,9 @@ class GeodesicPipeline:
     calibrations: Calibrations
 
     async def percentiles(
-        self, corpus: Corpus, hits: Sequence[Hit], calibration_id: str
-    ) -> tuple[str, Vector64]:
-        """Return which calibration was used, and in which percentile the hits' likeness lies.
+        self, corpus: Corpus, hits: Sequence[Hit], calibration_id: str | None
+    ) -> Calibrated | None:
+        """Return in which percentile of a calibration the hits' likeness lies; None for none.
 
         The likeness of an angle is its cosine, which is what calibrations are of; a straight line's
         is its length, for calibrations of numbers.
@@ -40,6 +48,8 @@ class GeodesicPipeline:
             UnknownArtefact: no such calibration.
             ArtefactMismatch: it is of scores of another encoder, transform or metric.
         """
+        if calibration_id is None:
+            return None
         angular = corpus.making.options.metric is Metric.ANGULAR
         found = await self.calibrations.find(calibration_id)
         origin = ScoreOrigin(
@@ -51,4 +61,4 @@ class GeodesicPipeline:
         require_same_scores(found, origin)
         direct = np.array([hit.direct for hit in hits], dtype=np.float64)
         scores = np.cos(direct) if angular else direct
-        return found.id, await self.calibrations.percentiles(found, scores)
+        return Calibrated(found.id, await self.calibrations.percentiles(found, scores))
