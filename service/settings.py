@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     )
     rooms: CommaList = Field(
         (),
-        description="Capabilities to open, by name; empty opens all. A room that is left out answers 404 and costs no memory.",
+        description="Capabilities to open, by name; empty opens all. A room that is left out answers 404 and opens nothing; its code is loaded all the same.",
     )
 
     models_dir: Path = Field(
