@@ -105,7 +105,7 @@ def test_a_vector_at_the_mean_of_all(client: TestClient) -> None:
     assert "Vector 1" in line["left_out"]["whitening"]
 
 
-def test_a_stream_beside_a_picture_is_a_stream_and_goes_forward(client: TestClient) -> None:
+def test_a_stream_beside_a_picture_is_a_stream(client: TestClient) -> None:
     answer = client.post(
         PATH,
         json={"vectors": slanted(60, 5).tolist(), "reductions": ["centering", "whitening", "csls"]},
