@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from service.capabilities.attention.option_schemas import describe_rope, describe_scale
@@ -151,14 +150,12 @@ def describe_probe(job: ProbeJob, answer: ProbeAnswer) -> dict[str, object]:
         ],
         "rank": [
             {
-                "causal": causal,
-                "numerical_rank": found.numerical,
-                "smallest_singular_value": found.smallest,
-                # a matrix that lost its rank to the last bit has no finite condition
-                "condition": np.where(
-                    found.smallest > 0, found.largest / np.maximum(found.smallest, 1e-300), np.nan
-                ),
+                "causal": found.causal,
+                "numerical_rank": found.rank.numerical,
+                "smallest_singular_value": found.rank.smallest,
+                "largest_singular_value": found.rank.largest,
+                "log_determinant": found.log_determinant,
             }
-            for causal, found in answer.rank.items()
+            for found in answer.rank
         ],
     }

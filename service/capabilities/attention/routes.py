@@ -157,7 +157,8 @@ async def probe_attention(body: ProbeRequest, room: Room, lent: CurrentLent) -> 
     """Return whether attention can tell equal tokens apart, and the rank of its weights.
 
     Softmax with relative positions gives equal tokens equal outputs (variance 0 up to rounding);
-    rows of length 1, or a different first token, do not. Causal weights keep their full rank.
+    rows of length 1, or a different first token, do not. Causal weights have a determinant above 0;
+    a small `scale`, 0.01 say, shows bidirectional ones lose their rank.
     """
     job = ProbeJob(
         tokens=body.tokens,

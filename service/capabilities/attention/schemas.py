@@ -191,7 +191,7 @@ class ProbeRequest(WireModel):
         json_schema_extra={
             "examples": [
                 {"tokens": 32, "heads": 2, "head_dim": 16, "seed": 7},
-                {"tokens": 64, "heads": 1, "head_dim": 8, "rope": "none", "seed": 7},
+                {"tokens": 64, "heads": 1, "head_dim": 8, "rope": "none", "scale": 0.01, "seed": 7},
             ]
         }
     )
