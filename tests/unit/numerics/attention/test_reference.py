@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -191,15 +192,9 @@ def test_weights_that_do_not_fit_are_refused() -> None:
         project_heads(
             normal(1, 4, 6), GroupedWeights(normal(4, 6, 3), normal(2, 5, 3), normal(2, 6, 7))
         )
+    wrong = replace(latent_weights(), w_kc=normal(3, 3, 5))
     with pytest.raises(DimensionMismatch, match="w_kc"):
-        weights = latent_weights()
-        wrong = latent_weights(rank_=3)
-        project_latents(
-            normal(1, 4, 6),
-            LatentWeights(
-                weights.w_qc, weights.w_qr, weights.w_kv_down, wrong.w_kc, weights.w_kr, weights.w_v
-            ),
-        )
+        project_latents(normal(1, 4, 6), wrong)
 
 
 def test_projections_that_grow_too_large_are_refused() -> None:
