@@ -78,7 +78,7 @@ def _brought(body: LayerRequest) -> Heads | Hidden:
             f"A layer needs q, k and v, or hidden and weights; {names} came.",
             faults=(Fault("", "needs q, k and v, or hidden and weights"),),
         )
-    if body.hidden is not None and body.weights is not None:
+    if body.hidden is not None:
         return Hidden(_batched(body.hidden, axes=3), _weights(body.weights))
     return _heads(body)
 

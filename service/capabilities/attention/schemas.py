@@ -128,7 +128,9 @@ class LayerRequest(WireModel):
     k: GivenKeys = None
     v: GivenValues = None
     hidden: GivenHidden = None
-    weights: LayerWeights | None = Field(None, description="Projections of the hidden states.")
+    weights: LayerWeights = Field(
+        default_factory=LayerWeights, description="Projections of the hidden states."
+    )
     kv_rank: Size | None = Field(
         None,
         description="Of mla over q, k, v: numbers of the latent that keys and values become; "
