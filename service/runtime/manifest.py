@@ -109,13 +109,20 @@ def parse_manifest(entry: Mapping[str, object], origin: str) -> Manifest:
             prefix=str(entry.get("prefix", "")),
             prefixes=dict(entry.get("prefixes", {})),  # type: ignore[call-overload]
             opset=int(described["opset"]),  # type: ignore[call-overload]
-            tolerance=dict(entry.get("tolerance", {})),  # type: ignore[call-overload]
+            tolerance=_parse_tolerance(entry.get("tolerance", {})),
             family=parse_family(entry, files) if kind == DECODER else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtefactDamaged(
             f"{origin} is not a manifest of this service: {error!r}. Build the model again."
         ) from error
+
+
+def _parse_tolerance(value: object) -> dict[str, float]:
+    """Return tolerances by name; a single number is that of the logits."""
+    if isinstance(value, (int, float)):
+        return {"logits": float(value)}
+    return dict(value)  # type: ignore[call-overload, no-any-return]
 
 
 def read_manifest(folder: Path) -> Manifest:
