@@ -11,7 +11,6 @@ from fastapi import APIRouter, Depends, Request, Response
 from service.capabilities.attention.comparing import Candidate, Compared, Comparison
 from service.capabilities.attention.model_pictures import draw_comparison
 from service.capabilities.attention.model_schemas import (
-    CandidateRequest,
     CompareReply,
     CompareRequest,
     ScoreReply,
@@ -132,9 +131,8 @@ def _candidates(body: CompareRequest) -> list[Candidate]:
     found = []
     for place, each in enumerate(body.variants):
         pointer = f"/variants/{place}"
-        named = CandidateRequest(variant=each) if isinstance(each, str) else each
-        choice = reading_choice(named.rope, named.scale, body.beyond_context, pointer=pointer)
-        found.append(Candidate(named.variant, choice, pointer))
+        choice = reading_choice(each.rope, each.scale, body.beyond_context, pointer=pointer)
+        found.append(Candidate(each.variant, choice, pointer))
     return found
 
 
