@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.capabilities.attention.comparing import Candidate, Compared, Comparison
 from service.capabilities.attention.model_pictures import draw_comparison
 from service.capabilities.attention.model_schemas import (
     CompareReply,
@@ -16,8 +15,9 @@ from service.capabilities.attention.model_schemas import (
     ScoreReply,
     ScoreRequest,
 )
-from service.capabilities.attention.room import AttentionRoom
-from service.capabilities.attention.scoring import Scored, ScoredText
+from service.capabilities.attention.pipeline.comparing import Candidate, Compared, Comparison
+from service.capabilities.attention.pipeline.room import AttentionRoom
+from service.capabilities.attention.pipeline.scoring import Scored, ScoredText
 from service.errors import Fault, InvalidInput
 from service.numerics.dtypes import Progress, Vector64
 from service.web.call import CurrentCall

@@ -137,8 +137,8 @@ class CompareRequest(WireModel):
     text: Text = Field(description="What every variant reads.")
     variants: Annotated[list[GivenCandidate], Field(min_length=2, max_length=_MOST_VARIANTS)] = (
         Field(
-            description="Names, or names with position scheme and scale. The first is what the others "
-            "are measured against."
+            description="Names, or names with position scheme and scale. The others are measured "
+            "against the first."
         )
     )
     model: GivenModel = None

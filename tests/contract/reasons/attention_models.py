@@ -1,4 +1,4 @@
-"""Reasons that depend on the model, its vocabulary and its variants, or on how fields go together."""
+"""Reasons that depend on the model and its variants, or on how fields go together."""
 
 REASONS = (
     r"Exactly one of text, texts and ids is needed",
