@@ -2,7 +2,7 @@
 
 ```
 python -m benchmarks.attention_models --models FOLDER --text FILE \
-    [--model ID] [--variants gqa,mha,mqa,mla] [--tokens 500]
+    [--model ID] [--variants gqa,mha,mqa,mla] [--tokens 500] [--rounds 7]
 ```
 
 Starts the service, sends one comparison over HTTP, then runs the same graphs over the same tokens
@@ -41,7 +41,6 @@ from service.runtime.engine import Engine
 from service.runtime.library import Library, load_catalogues
 from service.settings import Settings
 
-ROUNDS = 7
 BAR = 1.2
 
 
@@ -108,7 +107,9 @@ def ask(server: Server, body: bytes) -> tuple[float, float, dict[str, object]]:
     return seconds, (server.cpu_ms() - cpu) / 1000, json.loads(content)
 
 
-def measure(case: Case, server: Server, *, model: str) -> tuple[list[Bar], list[dict[str, object]]]:
+def measure(
+    case: Case, server: Server, *, model: str, count: int
+) -> tuple[list[Bar], list[dict[str, object]]]:
     """Return the bars and every round."""
     variants = [{"variant": each.variant.name, "rope": case.rope} for each in case.decoders]
     body = json.dumps({"model": model, "text": case.text, "variants": variants}).encode()
@@ -117,7 +118,7 @@ def measure(case: Case, server: Server, *, model: str) -> tuple[list[Bar], list[
     rounds: list[dict[str, object]] = []
     walls, cpus = [], []
     reply: dict[str, object] = {}
-    for number in range(ROUNDS):
+    for number in range(count):
         if number % 2:
             model_wall, model_cpu = run_models(case)
             wall, cpu, reply = ask(server, body)
@@ -168,7 +169,7 @@ async def run(arguments: argparse.Namespace) -> None:
                     text=text,
                     tokens=arguments.tokens,
                 )
-                bars, rounds = measure(case, server, model=arguments.model)
+                bars, rounds = measure(case, server, model=arguments.model, count=arguments.rounds)
             bars.append(
                 Bar("resident memory of the service", server.rss_bytes() / 2**20, unit="MiB")
             )
@@ -177,7 +178,7 @@ async def run(arguments: argparse.Namespace) -> None:
     name = "attention_models" if arguments.model == "isotrope-bytes" else "attention_smollm2"
     results.write(
         arguments.result or name,
-        settings={"rounds": ROUNDS, "tokens": arguments.tokens, "variants": arguments.variants},
+        settings={name: getattr(arguments, name) for name in ("rounds", "tokens", "variants")},
         rounds=rounds,
         bars=bars,
         load_average_before=load,
@@ -193,6 +194,7 @@ def main() -> None:
     parser.add_argument("--model", default="isotrope-bytes")
     parser.add_argument("--variants", default="gqa,mha,mqa,mla")
     parser.add_argument("--tokens", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--memory", type=int, default=1024, help="MiB for graphs in the service")
     parser.add_argument("--result", help="name of the result file")
     asyncio.run(run(parser.parse_args()))
