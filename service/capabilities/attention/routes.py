@@ -8,6 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
 
 from service.capabilities.attention.asking import read_deployment, read_layer
+from service.capabilities.attention.model_routes import router as model_router
 from service.capabilities.attention.option_schemas import rope_scheme, scale_scheme
 from service.capabilities.attention.pictures import cache_picture, layer_picture
 from service.capabilities.attention.pipeline.layers import LayerAnswer
@@ -38,6 +39,7 @@ from service.web.streaming import reply_with_progress
 from service.web.wire import json_reply, json_response
 
 router = APIRouter(route_class=ServiceRoute)
+router.include_router(model_router)
 Room = Annotated[AttentionRoom, Depends(provide(AttentionRoom))]
 
 _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}

@@ -31,3 +31,11 @@ class AttentionSettings(BaseSettings):
         description="Smaller side, tokens or numbers a token, of keys and values that a latent is "
         "made of; more answer 413.",
     )
+    max_scored_tokens: PositiveInt = Field(
+        8192, description="Tokens that one request scores, over all its texts; more answer 413."
+    )
+    max_compared_tokens: PositiveInt = Field(
+        1024,
+        description="Tokens of a text that variants are compared on; more answer 413. The first "
+        "variant's distributions are held: 4 bytes for each token and entry of the vocabulary.",
+    )

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from service.capabilities.attention.pipeline.comparing import Comparing
 from service.capabilities.attention.pipeline.layers import LayerPipeline
+from service.capabilities.attention.pipeline.models import ModelPipeline
 from service.capabilities.attention.pipeline.probing import Probing
 from service.capabilities.attention.pipeline.room import AttentionRoom
+from service.capabilities.attention.pipeline.scoring import Scoring
 from service.capabilities.attention.routes import router
 from service.capabilities.attention.settings import AttentionSettings
 from service.runtime.attention.sessions import LayerGraphs
@@ -26,13 +29,17 @@ async def open_room(lent: Lent, settings: AttentionSettings) -> AsyncIterator[At
     yield AttentionRoom(
         layers=LayerPipeline(lent.engine, LayerGraphs(options), settings),
         probing=Probing(lent.engine),
+        models=ModelPipeline(
+            Scoring(lent.decoders, lent.engine, settings),
+            Comparing(lent.decoders, lent.engine, settings),
+        ),
         settings=settings,
     )
 
 
 capability = Capability(
     name="attention",
-    description="Attention variants: layers under any of them, cache sizes, probes.",
+    description="Attention variants: one layer or a whole model, what each costs and keeps.",
     router=router,
     settings=AttentionSettings,
     open=open_room,

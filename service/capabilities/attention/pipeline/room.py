@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.capabilities.attention.pipeline.layers import LayerPipeline
+from service.capabilities.attention.pipeline.models import ModelPipeline
 from service.capabilities.attention.pipeline.probing import Probing
 from service.capabilities.attention.settings import AttentionSettings
 
@@ -15,4 +16,5 @@ class AttentionRoom:
 
     layers: LayerPipeline
     probing: Probing
+    models: ModelPipeline
     settings: AttentionSettings
