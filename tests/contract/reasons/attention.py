@@ -1,6 +1,8 @@
 """Reasons that depend on how arrays fit each other, or on which options a choice reads."""
 
 REASONS = (
+    r"has no layer \d+",
+    r"model names where layer and text are taken",
     r"A layer needs q, k and v, or hidden and weights",
     r"weights: .* is missing beside",
     r"The weights .* belong to two layers",
