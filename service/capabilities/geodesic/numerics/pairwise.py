@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 
 import numpy as np
 
@@ -108,7 +109,7 @@ def measure(
         direct = cross_distances(vectors, vectors, metric=options.metric)
         direct = np.minimum(direct, direct.T)
         geodesic, hops = ways.lengths, ways.hops
-        paths = _paths_of_all(ways.predecessors, hops) if wanted.paths else []
+        paths = _paths_of_all(graph) if wanted.paths else []
     else:
         left, right = np.ascontiguousarray(wanted.pairs.T)
         geodesic, hops, paths = _some(graph, left, right, wanted, progress)
@@ -125,18 +126,11 @@ def measure(
     )
 
 
-def _paths_of_all(predecessors: Ids32, hops: Ids32) -> list[list[int] | None]:
+def _paths_of_all(graph: Graph) -> list[list[int] | None]:
     """Return the path of every pair; from j to i it is the path from i to j turned round."""
-    count = len(hops)
-    return [
-        None
-        if hops[source, target] < 0
-        else path_to(predecessors[source], target)
-        if source <= target
-        else path_to(predecessors[target], source)[::-1]
-        for source in range(count)
-        for target in range(count)
-    ]
+    ends = range(graph.count)
+    left, right = np.array(list(product(ends, ends)), np.int32).T
+    return _some(graph, left, right, Wanted(None, paths=True), silent)[2]
 
 
 def _some(
