@@ -116,6 +116,25 @@ def _pop(heap: Entries, size: int) -> int:
 
 
 @kernel()
+def _sow(  # noqa: PLR0917 - a kernel takes arrays, by place
+    heap: Entries,
+    seeds: Ids32,
+    seed_lengths: Vector32,
+    lengths: Vector32,
+    hops: Ids32,
+    predecessors: Ids32,
+) -> int:
+    """Put the seeds into an empty heap and return its size."""
+    size = 0
+    for at in range(seeds.shape[0]):
+        row = seeds[at]
+        if seed_lengths[at] < lengths[row]:
+            lengths[row], hops[row], predecessors[row] = seed_lengths[at], 0, NOBODY
+            size = _push(heap, size, _entry(seed_lengths[at], row))
+    return size
+
+
+@kernel()
 def _settle(settled: Ids32, done: int, row: int, lengths: Vector32) -> int:
     """Add a row behind those of shorter paths, and of equal ones lower rows; return the count."""
     place = done  # an edge of length 0 may lead to a lower row after a higher one
@@ -179,14 +198,9 @@ def _search(  # noqa: PLR0917 - a kernel takes arrays, by place
     """
     # Each edge enters at most once from each end. The system lends only the pages that are touched.
     heap = np.empty(seeds.shape[0] + targets.shape[0], np.uint64)
-    size = 0
-    for at in range(seeds.shape[0]):
-        row = seeds[at]
-        if seed_lengths[at] < lengths[row]:
-            lengths[row], hops[row], predecessors[row] = seed_lengths[at], 0, NOBODY
-            size = _push(heap, size, _entry(seed_lengths[at], row))
+    size = _sow(heap, seeds, seed_lengths, lengths, hops, predecessors)
     done = 0
-    tied = False
+    ties = 0
     while size > 0 and _length(heap[0]) <= most:
         length, row = _length(heap[0]), _row(heap[0])
         size = _pop(heap, size)
@@ -201,9 +215,9 @@ def _search(  # noqa: PLR0917 - a kernel takes arrays, by place
             if reach < lengths[target]:
                 lengths[target], hops[target], predecessors[target] = reach, hops[row] + 1, row
                 size = _push(heap, size, _entry(reach, target))
-            elif reach == lengths[target]:
-                tied = True
-    if tied:
+            else:
+                ties += reach == lengths[target]
+    if ties > 0:
         _take_fewest(offsets, targets, edge_lengths, lengths, hops, predecessors, settled[:done])
     return done
 
