@@ -164,7 +164,7 @@ async def create_corpus(
             deadline=call.deadline,
             progress=progress,
         )
-        return json_response(describe_corpus(corpus), status=201)
+        return json_response(describe_corpus(corpus.describe()), status=201)
 
     return await reply_with_progress(request, call, work)
 
@@ -177,8 +177,8 @@ async def create_corpus(
 )
 async def list_corpora(pipeline: Pipeline) -> Response:
     """Return every corpus, by name."""
-    found = await pipeline.corpora.living()
-    return json_response({"data": [describe_corpus(corpus) for corpus in found]})
+    found = await pipeline.corpora.describe_all()
+    return json_response({"data": [describe_corpus(each) for each in found]})
 
 
 @router.get(
@@ -189,7 +189,7 @@ async def list_corpora(pipeline: Pipeline) -> Response:
 )
 async def get_corpus(corpus_id: str, pipeline: Pipeline) -> Response:
     """Return how a corpus was made, its size, and how good its neighbours are."""
-    return json_response(describe_corpus(await pipeline.corpora.find(corpus_id)))
+    return json_response(describe_corpus((await pipeline.corpora.find(corpus_id)).describe()))
 
 
 @router.delete(_ONE, summary="Delete a corpus", status_code=204, responses=problems(*_STORED))
@@ -224,7 +224,7 @@ async def put_items(
         corpus = await pipeline.corpora.put_items(
             corpus_id, given, deadline=call.deadline, progress=progress
         )
-        return json_response(describe_corpus(corpus))
+        return json_response(describe_corpus(corpus.describe()))
 
     return await reply_with_progress(request, call, work)
 
@@ -242,7 +242,7 @@ async def delete_item(
 
     async def work(progress: Progress) -> Response:
         corpus = await pipeline.corpora.remove_item(corpus_id, item_id, progress=progress)
-        return json_response(describe_corpus(corpus))
+        return json_response(describe_corpus(corpus.describe()))
 
     return await reply_with_progress(request, call, work)
 

@@ -17,7 +17,13 @@ import orjson
 
 from service.capabilities.geodesic.numerics.meshes import MeshOptions, assemble
 from service.capabilities.geodesic.numerics.proposals import Proposals
-from service.capabilities.geodesic.pipeline.corpus import Change, Corpus, Item, Making
+from service.capabilities.geodesic.pipeline.corpus import (
+    Change,
+    Corpus,
+    Description,
+    Item,
+    Making,
+)
 from service.errors import ArtefactDamaged
 from service.numerics.distances import Metric
 from service.numerics.graphs import EdgeRule
@@ -161,6 +167,21 @@ def read_parts(parts: Sequence[bytes], key: str) -> Corpus:
     )
     rows = {item.id: row for row, item in enumerate(items) if item is not None}
     return Corpus(header["name"], header["version"], making, items, rows, mesh)
+
+
+def write_description(description: Description) -> bytes:
+    """Return what a version is as bytes."""
+    return _frame(asdict(description), {})
+
+
+def read_description(content: bytes, key: str) -> Description:
+    """Return what `write_description` was given.
+
+    Raises:
+        ArtefactDamaged: the bytes are not what was written.
+    """
+    said, _ = _unframe(content, key)
+    return Description(**{**said, "making": _read_making(said["making"])})
 
 
 def _making(making: Making) -> dict[str, Any]:
