@@ -58,6 +58,7 @@ def describe_corpus(said: Description) -> dict[str, object]:
         "metric": making.options.metric,
         "graph": making.options.rule,
         "max_edge": making.options.max_edge,
+        "hubness": making.options.hubness,
         "edges": said.edges,
         "components": said.components,
         "neighbours": "exact" if said.exact else "approximate",

@@ -47,6 +47,7 @@ from service.errors import EmptyInput, Fault, InvalidInput
 from service.numerics.distances import Metric
 from service.numerics.dtypes import Progress
 from service.numerics.graphs import EdgeRule
+from service.numerics.shortlists import Hubness
 from service.web.call import Call, CurrentCall
 from service.web.capability import CurrentLent, provide
 from service.web.idempotency import GivenIdempotency
@@ -90,8 +91,9 @@ async def measure_pairwise(
     `Accept: application/x-npy` the answer is the geodesic array alone, no path being infinity.
     """
     options = GraphOptions(
-        body.k, Metric(body.metric), EdgeRule(body.graph), body.max_edge, Bridge(body.bridge)
-    )
+        body.k, Metric(body.metric), EdgeRule(body.graph), body.max_edge, Bridge(body.bridge),
+        Hubness(body.hubness),
+    )  # fmt: skip
     wanted = Wanted(body.pairs, body.paths)
     _require_one(body.model_fields_set, "texts", "vectors")
 
@@ -149,6 +151,7 @@ async def create_corpus(
         max_edge=body.max_edge,
         exact_rows=settings.exact_items,
         threads=settings.index_threads,
+        hubness=Hubness(body.hubness),
     )
 
     async def work(progress: Progress) -> Response:

@@ -19,6 +19,7 @@ from service.numerics.graphs import (
 )
 from service.numerics.neighbours import nearest_neighbours, silent
 from service.numerics.paths import Reached, all_pairs, nearest_by_path, path_to
+from service.numerics.shortlists import Hubness, choose_neighbours, shortlist_size
 
 
 class Bridge(StrEnum):
@@ -38,6 +39,7 @@ class GraphOptions:
         rule: whether one end or both must name the other.
         max_edge: longest edge, in the unit of the metric; None allows all.
         bridge: what joins components; bridges may be longer than `max_edge`.
+        hubness: what is done about rows that are near to everybody.
     """
 
     k: int
@@ -45,6 +47,7 @@ class GraphOptions:
     rule: EdgeRule
     max_edge: float | None
     bridge: Bridge
+    hubness: Hubness = Hubness.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,17 @@ def measure(
         wanted: pairs, and whether with paths.
         progress: told the stages `neighbours`, `bridge`, `paths`.
     """
-    found = nearest_neighbours(vectors, k=options.k, metric=options.metric, progress=progress)
+    found = choose_neighbours(
+        nearest_neighbours(
+            vectors,
+            k=shortlist_size(options.k, options.hubness),
+            metric=options.metric,
+            progress=progress,
+        ),
+        k=options.k,
+        metric=options.metric,
+        hubness=options.hubness,
+    )
     graph = neighbour_graph(found, rule=options.rule, max_edge=options.max_edge)
     if options.bridge is Bridge.MST:
         graph = bridge_components(graph, vectors, metric=options.metric, progress=progress)

@@ -28,6 +28,7 @@ from service.errors import ArtefactDamaged
 from service.numerics.distances import Metric
 from service.numerics.graphs import EdgeRule
 from service.numerics.neighbours import Neighbours
+from service.numerics.shortlists import Hubness
 from service.stores.tensors import AnyArray, pack, unpack
 
 _LENGTH_BYTES = 8
@@ -190,7 +191,11 @@ def _making(making: Making) -> dict[str, Any]:
 
 def _read_making(said: Mapping[str, Any]) -> Making:
     options = dict(said["options"])
-    options |= {"metric": Metric(options["metric"]), "rule": EdgeRule(options["rule"])}
+    options |= {
+        "metric": Metric(options["metric"]),
+        "rule": EdgeRule(options["rule"]),
+        "hubness": Hubness(options.get("hubness", Hubness.NONE)),  # older entries lack it
+    }
     return Making(
         options=MeshOptions(**options),
         model=said["model"],
