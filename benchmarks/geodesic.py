@@ -7,8 +7,8 @@ python -m benchmarks.geodesic [--data FOLDER] [--only NAME] [--threads N]
 Names: exact, value, hubness, neighbours, paths, isomap, queries, growth, http, million. FOLDER
 holds `opinosis_dev.json`, `[{id, category, reviews: [sentence]}]`, and for `hubness` also
 `yelp_dev.json` and `amazon_dev.json`, `[{reviews: [text]}]`; without it `value` measures the swiss
-roll alone. All but `million` take about five minutes; `million` takes a quarter of an hour and 5 GB.
-Prints each bar and writes `results/geodesic.json`, where bars of names not run stay.
+roll alone. All but `million` take about five minutes; `million` takes a quarter of an hour, and
+5 GB. Prints each bar and writes `results/geodesic.json`, where bars of names not run stay.
 """
 
 from __future__ import annotations
