@@ -26,7 +26,7 @@ from service.numerics.sweeps import sweep_hops, sweep_lengths
 
 NOBODY = -1
 Entries: TypeAlias = npt.NDArray[np.uint64]
-_LANES = 64  # sources of a block (decision 0027)
+_LANES = 64  # sources of a block (decision 0030)
 _FEW = 4  # sources for which a search each is faster
 
 
