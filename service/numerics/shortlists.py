@@ -17,7 +17,7 @@ from service.numerics.distances import Metric
 from service.numerics.dtypes import Matrix64
 from service.numerics.neighbours import Neighbours
 
-# A shortlist of three times the neighbours wanted chooses as all rows do, within 0.003 of the far-pair area.
+# Three times the neighbours wanted choose as all rows do, within 0.003 of the far-pair area.
 _WIDER = 3
 
 
