@@ -11,43 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from models.training.placement import Placement, Turn
 from models.training.recipe import DEEP_NORM, Recipe, deviation, residual_scale
 from models.training.shape import Shape
 
 EPSILON = 1e-5
 Weights = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """Hold the cosine and sine of every position's angles, each (n, rotary_dim / 2) float32."""
-
-    cosine: Tensor
-    sine: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Far:
-    """Hold how keys at a distance of `window` or more are turned, apart for query and key."""
-
-    query: Turn
-    key: Turn
-    window: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """Hold all that depends on positions: turns, and a factor (n, 1) for each row's scores."""
-
-    near: Turn
-    row_scale: Tensor
-    far: Far | None = None
 
 
 def draw_weights(shape: Shape, recipe: Recipe, *, seed: int) -> dict[str, Tensor]:
@@ -70,13 +44,13 @@ def forward(
     x = weights["embedding"][ids]
     alpha = residual_scale(recipe, layers=shape.layers)
     for index in range(shape.layers):
-        layer = {name: weights[f"layers.{index}.{name}"] for name in shape.layer()}
+        layer = {name: weights[f"layers.{index}/{name}"] for name in shape.layer()}
         if recipe.residual == DEEP_NORM:
-            x = normalize(alpha * x + attend(layer, x, shape, placement), layer["attention.norm"])
-            x = normalize(alpha * x + feed(layer, x), layer["ffn.norm"])
+            x = normalize(alpha * x + attend(layer, x, shape, placement), layer["attention/norm"])
+            x = normalize(alpha * x + feed(layer, x), layer["feed_forward/norm"])
         else:
-            x = x + attend(layer, normalize(x, layer["attention.norm"]), shape, placement)
-            x = x + feed(layer, normalize(x, layer["ffn.norm"]))
+            x = x + attend(layer, normalize(x, layer["attention/norm"]), shape, placement)
+            x = x + feed(layer, normalize(x, layer["feed_forward/norm"]))
     return normalize(x, weights["norm"]) @ weights["embedding"].T
 
 
@@ -87,8 +61,8 @@ def normalize(x: Tensor, weight: Tensor) -> Tensor:
 
 def feed(layer: Weights, x: Tensor) -> Tensor:
     """Return (silu(x G) ⊙ x U) D."""
-    gated = functional.silu(x @ layer["ffn.gate"]) * (x @ layer["ffn.up"])
-    return gated @ layer["ffn.down"]
+    gated = functional.silu(x @ layer["feed_forward/gate"]) * (x @ layer["feed_forward/up"])
+    return gated @ layer["feed_forward/down"]
 
 
 def attend(layer: Weights, x: Tensor, shape: Shape, placement: Placement) -> Tensor:
@@ -96,23 +70,23 @@ def attend(layer: Weights, x: Tensor, shape: Shape, placement: Placement) -> Ten
     scale = placement.row_scale / math.sqrt(shape.score_dim)
     if shape.latent is None:
         shared = shape.heads // shape.kv_heads
-        query = heads(x @ layer["attention.query"], shape.heads) * scale
-        key = heads(x @ layer["attention.key"], shape.kv_heads).repeat_interleave(shared, 1)
-        value = heads(x @ layer["attention.value"], shape.kv_heads).repeat_interleave(shared, 1)
+        query = heads(x @ layer["attention/query"], shape.heads) * scale
+        key = heads(x @ layer["attention/key"], shape.kv_heads).repeat_interleave(shared, 1)
+        value = heads(x @ layer["attention/value"], shape.kv_heads).repeat_interleave(shared, 1)
         scores = turned_scores(query, key, placement)
     else:
-        latent = x @ layer["attention.latent"]
-        query = heads(x @ layer["attention.query_content"], shape.heads) * scale
-        key = heads(latent @ layer["attention.key_content"], shape.heads)
-        value = heads(latent @ layer["attention.value"], shape.heads)
+        latent = x @ layer["attention/latent"]
+        query = heads(x @ layer["attention/query"], shape.heads) * scale
+        key = heads(latent @ layer["attention/key_up"], shape.heads)
+        value = heads(latent @ layer["attention/value_up"], shape.heads)
         turned = turned_scores(
-            heads(x @ layer["attention.query_rope"], shape.heads) * scale,
-            heads(x @ layer["attention.key_rope"], 1),
+            heads(x @ layer["attention/query_rope"], shape.heads) * scale,
+            heads(x @ layer["attention/rope_key"], 1),
             placement,
         )
         scores = query @ key.transpose(-1, -2) + turned
     mixed = shares(scores, shape.normalization) @ value
-    return mixed.transpose(1, 2).flatten(2) @ layer["attention.output"]
+    return mixed.transpose(1, 2).flatten(2) @ layer["attention/output"]
 
 
 def heads(x: Tensor, count: int) -> Tensor:
@@ -126,8 +100,7 @@ def turned_scores(query: Tensor, key: Tensor, placement: Placement) -> Tensor:
     if placement.far is None:
         return near
     far = turn(query, placement.far.query) @ turn(key, placement.far.key).transpose(-1, -2)
-    rows = torch.arange(query.shape[2])
-    return torch.where(rows[:, None] - rows < placement.far.window, near, far)
+    return torch.where(placement.far.near, near, far)
 
 
 def turn(x: Tensor, by: Turn) -> Tensor:
@@ -146,3 +119,11 @@ def shares(scores: Tensor, normalization: str) -> Tensor:
     if normalization == "l2":
         return weights / torch.linalg.vector_norm(weights, dim=-1, keepdim=True)
     return weights
+
+
+def byte_losses(
+    weights: Weights, ids: Tensor, *, shape: Shape, recipe: Recipe, placement: Placement
+) -> Tensor:
+    """Return the negative log likelihood, nats, of each byte after the first: (rows, n)."""
+    logits = forward(weights, ids[:, :-1], shape=shape, recipe=recipe, placement=placement)
+    return functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")

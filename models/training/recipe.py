@@ -13,8 +13,15 @@ PRE_NORM = "pre_norm"
 DEEP_NORM = "deep_norm"
 RESIDUALS = (PRE_NORM, DEEP_NORM)
 # the tensors that DeepNorm draws smaller; queries and keys keep gain 1
-DEEP_NORM_SCALED = (".attention.value", ".attention.output", ".ffn.gate", ".ffn.up", ".ffn.down")
-RESIDUAL_OUTPUTS = (".attention.output", ".ffn.down")
+DEEP_NORM_SCALED = (
+    "attention/value",
+    "attention/value_up",
+    "attention/output",
+    "feed_forward/gate",
+    "feed_forward/up",
+    "feed_forward/down",
+)
+RESIDUAL_OUTPUTS = ("attention/output", "feed_forward/down")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

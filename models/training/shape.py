@@ -60,39 +60,39 @@ class Shape:
     def attention(self) -> Mapping[str, tuple[int, int]]:
         """Return the (in, out) size of each product of one layer's attention, by name."""
         wide = self.heads * self.head_dim
-        output = {"attention.output": (wide, self.model_dim)}
+        output = {"attention/output": (wide, self.model_dim)}
         if self.latent is None:
             narrow = self.kv_heads * self.head_dim
             return {
-                "attention.query": (self.model_dim, wide),
-                "attention.key": (self.model_dim, narrow),
-                "attention.value": (self.model_dim, narrow),
+                "attention/query": (self.model_dim, wide),
+                "attention/key": (self.model_dim, narrow),
+                "attention/value": (self.model_dim, narrow),
             } | output
         rank, rope = self.latent.kv_rank, self.latent.rope_dim
         return {
-            "attention.query_content": (self.model_dim, wide),
-            "attention.query_rope": (self.model_dim, self.heads * rope),
-            "attention.latent": (self.model_dim, rank),
-            "attention.key_rope": (self.model_dim, rope),
-            "attention.key_content": (rank, wide),
-            "attention.value": (rank, wide),
+            "attention/query": (self.model_dim, wide),
+            "attention/query_rope": (self.model_dim, self.heads * rope),
+            "attention/latent": (self.model_dim, rank),
+            "attention/rope_key": (self.model_dim, rope),
+            "attention/key_up": (rank, wide),
+            "attention/value_up": (rank, wide),
         } | output
 
     def layer(self) -> Mapping[str, tuple[int, ...]]:
         """Return the size of each tensor of one layer, by name."""
         return {
-            "attention.norm": (self.model_dim,),
+            "attention/norm": (self.model_dim,),
             **self.attention(),
-            "ffn.norm": (self.model_dim,),
-            "ffn.gate": (self.model_dim, self.ffn_dim),
-            "ffn.up": (self.model_dim, self.ffn_dim),
-            "ffn.down": (self.ffn_dim, self.model_dim),
+            "feed_forward/norm": (self.model_dim,),
+            "feed_forward/gate": (self.model_dim, self.ffn_dim),
+            "feed_forward/up": (self.model_dim, self.ffn_dim),
+            "feed_forward/down": (self.ffn_dim, self.model_dim),
         }
 
     def tensors(self) -> Mapping[str, tuple[int, ...]]:
         """Return the size of every tensor of the model, by name, in the order they are drawn."""
         blocks = {
-            f"layers.{index}.{name}": size
+            f"layers.{index}/{name}": size
             for index in range(self.layers)
             for name, size in self.layer().items()
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,12 +10,14 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn import functional
 
-from models.training.network import Placement, Turn, draw_weights, forward
+from models.training.network import byte_losses, draw_weights
+from models.training.placement import Placement, place
 from models.training.recipe import Recipe, learning_rate
 from models.training.shape import Shape
 from models.training.text import ByteText, batches, windows
+from service.numerics.attention.positions import RopeName, RopeScheme
+from service.numerics.attention.scales import ScaleName
 
 BETAS = (0.9, 0.95)
 REPORT_EVERY = 100
@@ -39,15 +40,10 @@ def be_deterministic() -> None:
 
 
 def trained_placement(shape: Shape, recipe: Recipe) -> Placement:
-    """Return the positions a model is trained at: plain RoPE over `recipe.length` rows."""
-    steps = torch.arange(shape.rotary_dim // 2, dtype=torch.float64)
-    rates = recipe.rope_base ** (-2.0 * steps / shape.rotary_dim)
-    angles = torch.arange(recipe.length, dtype=torch.float64)[:, None] * rates
-    near = Turn(cosine=angles.cos().float(), sine=angles.sin().float())
-    visible = torch.arange(1, recipe.length + 1, dtype=torch.float64)[:, None]
-    factor = visible.log() / math.log(recipe.length)
-    plain = torch.ones_like(factor)
-    return Placement(near=near, row_scale=(factor if shape.scale == "log_n" else plain).float())
+    """Return the positions and the scale that a model is trained at."""
+    direct = RopeScheme(name=RopeName.DIRECT)
+    scale = ScaleName(shape.scale)
+    return place(shape, recipe, length=recipe.length, scheme=direct, scale=scale)
 
 
 def train(
@@ -73,10 +69,9 @@ def train(
             group["lr"] = learning_rate(recipe, step)
         optimizer.zero_grad()
         ids = torch.from_numpy(batch)
-        logits = forward(
-            weights, ids[:, :-1], shape=shape, recipe=recipe, placement=placement
-        )
-        loss = functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        loss = byte_losses(
+            weights, ids, shape=shape, recipe=recipe, placement=placement
+        ).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights.values(), recipe.gradient_norm)
         optimizer.step()
@@ -130,18 +125,12 @@ def held_out_loss(
 ) -> float:
     """Return the mean loss, nats a byte, over held-out windows of the training length."""
     ids = torch.from_numpy(windows(text.held_out, length=recipe.length, most=HELD_OUT_WINDOWS))
-    total = 0.0
     with torch.no_grad():
-        for rows in ids.split(EVALUATED_ROWS):
-            logits = forward(
-                weights, rows[:, :-1], shape=shape, recipe=recipe, placement=placement
-            )
-            total += float(
-                functional.cross_entropy(
-                    logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="sum"
-                )
-            )
-    return total / ids[:, 1:].numel()
+        parts = [
+            byte_losses(weights, rows, shape=shape, recipe=recipe, placement=placement)
+            for rows in ids.split(EVALUATED_ROWS)
+        ]
+    return float(torch.cat(parts).mean())
 
 
 def report(shape: Shape, *, seed: int, step: int, loss: float, began: float) -> None:
