@@ -109,7 +109,7 @@ def losses(
     scheme: RopeScheme,
     scale: ScaleName,
 ) -> NDArray[np.float32]:
-    """Return the negative log likelihood of each predicted byte, (windows, length) float32, nats."""
+    """Return the loss of each predicted byte, (windows, length) float32, nats."""
     length = ids.shape[1] - 1
     placement = place(shape, recipe, length=length, scheme=scheme, scale=scale)
     at_once = max(1, PASS_TOKENS // length)

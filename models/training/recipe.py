@@ -28,15 +28,15 @@ RESIDUAL_OUTPUTS = ("attention/output", "feed_forward/down")
 class Recipe:
     """Hold the settings of one run; `length` is the training length in bytes."""
 
-    steps: int = 2000
-    rows: int = 8
+    steps: int = 1000
+    rows: int = 4
     length: int = 128
-    peak_rate: float = 3e-3
+    peak_rate: float = 5e-3
     last_rate: float = 1e-4
-    warmup_steps: int = 100
+    warmup_steps: int = 50
     weight_decay: float = 0.1
     gradient_norm: float = 1.0
-    embedding_deviation: float = 0.02
+    embedding_deviation: float = 0.1
     rope_base: float = 10_000.0
     residual: str = PRE_NORM
 

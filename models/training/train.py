@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -46,9 +47,7 @@ def trained_placement(shape: Shape, recipe: Recipe) -> Placement:
     return place(shape, recipe, length=recipe.length, scheme=direct, scale=scale)
 
 
-def train(
-    shape: Shape, recipe: Recipe, text: ByteText, *, seed: int, folder: Path
-) -> Losses:
+def train(shape: Shape, recipe: Recipe, text: ByteText, *, seed: int, folder: Path) -> Losses:
     """Train one model and write `weights.safetensors` and `run.json` into `folder`.
 
     Returns:
@@ -69,9 +68,7 @@ def train(
             group["lr"] = learning_rate(recipe, step)
         optimizer.zero_grad()
         ids = torch.from_numpy(batch)
-        loss = byte_losses(
-            weights, ids, shape=shape, recipe=recipe, placement=placement
-        ).mean()
+        loss = byte_losses(weights, ids, shape=shape, recipe=recipe, placement=placement).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights.values(), recipe.gradient_norm)
         optimizer.step()
@@ -136,4 +133,5 @@ def held_out_loss(
 def report(shape: Shape, *, seed: int, step: int, loss: float, began: float) -> None:
     """Print where a run stands."""
     spent = time.process_time() - began
-    print(f"{shape.variant} seed {seed} step {step} loss {loss:.4f} cpu {spent:.0f} s", flush=True)
+    sys.stdout.write(f"{shape.variant} seed {seed} step {step} loss {loss:.4f} cpu {spent:.0f} s\n")
+    sys.stdout.flush()
