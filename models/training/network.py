@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.training.placement import Placement, Turn
+from models.training.placement import Placement
 from models.training.recipe import DEEP_NORM, Recipe, deviation, residual_scale
 from models.training.shape import Shape
 
@@ -85,7 +85,7 @@ def attend(layer: Weights, x: Tensor, shape: Shape, placement: Placement) -> Ten
             placement,
         )
         scores = query @ key.transpose(-1, -2) + turned
-    mixed = shares(scores, shape.normalization) @ value
+    mixed = shares(scores + placement.hidden, shape.normalization) @ value
     return mixed.transpose(1, 2).flatten(2) @ layer["attention/output"]
 
 
@@ -103,18 +103,14 @@ def turned_scores(query: Tensor, key: Tensor, placement: Placement) -> Tensor:
     return torch.where(placement.far.near, near, far)
 
 
-def turn(x: Tensor, by: Turn) -> Tensor:
-    """Return x with each pair (x[2i], x[2i+1]) rotated by its position's angle i."""
-    even, odd = x[..., 0::2], x[..., 1::2]
-    pairs = (even * by.cosine - odd * by.sine, even * by.sine + odd * by.cosine)
-    return torch.stack(pairs, -1).flatten(-2)
+def turn(x: Tensor, by: Tensor) -> Tensor:
+    """Return x with each pair (x[2i], x[2i+1]), read as a complex number, times `by`[i]."""
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * by).flatten(-2)
 
 
-def shares(scores: Tensor, normalization: str) -> Tensor:
+def shares(shown: Tensor, normalization: str) -> Tensor:
     """Return what each row gives to the keys it sees: of sum 1, or with `l2` of length 1."""
-    count = scores.shape[-1]
-    hidden = torch.ones(count, count, dtype=torch.bool).triu(1)
-    shown = scores.masked_fill(hidden, -torch.inf)
     weights = torch.softmax(shown, -1)
     if normalization == "l2":
         return weights / torch.linalg.vector_norm(weights, dim=-1, keepdim=True)

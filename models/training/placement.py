@@ -19,28 +19,28 @@ from service.numerics.attention.scales import ScaleName, ScaleScheme, row_scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """Hold the cosine and sine of every position's angles, each (n, rotary_dim / 2) float32."""
-
-    cosine: Tensor
-    sine: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Far:
-    """Hold how queries and keys turn where `near`, (n, n) bool, is false."""
+    """Hold how queries and keys turn where `near`, (n, n) bool, is false; see `Placement`."""
 
-    query: Turn
-    key: Turn
+    query: Tensor
+    key: Tensor
     near: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Hold all that depends on positions: turns, and a factor (n, 1) for each row's scores."""
+    """Hold all that depends on positions.
 
-    near: Turn
+    Attributes:
+        near: (n, rotary_dim / 2) complex64, e^(iφ) of every angle φ.
+        far: what turns distant pairs, or None where `near` turns all.
+        row_scale: (n, 1) float32, multiplies the scores of each row.
+        hidden: (n, n) float32, -∞ where the key comes after the query, 0 elsewhere.
+    """
+
+    near: Tensor
     row_scale: Tensor
+    hidden: Tensor
     far: Far | None
 
 
@@ -67,9 +67,10 @@ def place(
     return Placement(
         near=_turn(tables.queries),
         row_scale=torch.from_numpy(factors[:, np.newaxis].astype(np.float32)),
+        hidden=torch.full((length, length), -torch.inf).triu(1),
         far=far,
     )
 
 
-def _turn(rotation: Rotation) -> Turn:
-    return Turn(cosine=torch.from_numpy(rotation.cos), sine=torch.from_numpy(rotation.sin))
+def _turn(rotation: Rotation) -> Tensor:
+    return torch.complex(torch.from_numpy(rotation.cos), torch.from_numpy(rotation.sin))
