@@ -18,9 +18,8 @@ from torch.nn import functional
 
 from models.training.placement import Placement
 from models.training.recipe import DEEP_NORM, Recipe, deviation, residual_scale
-from models.training.shape import Shape
+from models.training.shape import EPSILON, Shape
 
-EPSILON = 1e-5
 Weights = Mapping[str, Tensor]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.training.recipe import Recipe
 from models.training.shape import Shape
-from service.numerics.attention.positions import RopeScheme, Rotation, rope_tables
+from service.numerics.attention.positions import FarTables, RopeScheme, Rotation, rope_tables
 from service.numerics.attention.scales import ScaleName, ScaleScheme, row_scale
 
 
@@ -59,17 +59,17 @@ def place(
     factors = row_scale(
         ScaleScheme(name=scale, length=recipe.length), positions + 1, head_dim=shape.score_dim
     )
-    far = tables.far and Far(
-        query=_turn(tables.far.queries),
-        key=_turn(tables.far.keys),
-        near=torch.from_numpy(tables.far.near),
-    )
     return Placement(
         near=_turn(tables.queries),
         row_scale=torch.from_numpy(factors[:, np.newaxis].astype(np.float32)),
         hidden=torch.full((length, length), -torch.inf).triu(1),
-        far=far,
+        far=None if tables.far is None else _far(tables.far),
     )
+
+
+def _far(tables: FarTables) -> Far:
+    near = torch.from_numpy(tables.near)
+    return Far(query=_turn(tables.queries), key=_turn(tables.keys), near=near)
 
 
 def _turn(rotation: Rotation) -> Tensor:

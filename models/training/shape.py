@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 BYTES = 256
+EPSILON = 1e-5  # added to the mean square by every norm
 WIDTH_STEP = 8
 # parameters of one layer's attention and feed-forward products: 4 d² + 3 d · 512 at d = 128
 LAYER_BUDGET = 262_144
@@ -28,14 +30,13 @@ class Shape:
     """Hold every size of one variant.
 
     `head_dim` is the unrotated key size of a latent head; its rotated part is `rope_dim` more.
-    `normalization` is `softmax` or `l2`, `scale` is `sqrt` or `log_n`.
     """
 
     variant: str
     kv_heads: int
     latent: Latent | None = None
-    normalization: str = "softmax"
-    scale: str = "sqrt"
+    normalization: Literal["softmax", "l2"] = "softmax"
+    scale: Literal["sqrt", "log_n"] = "sqrt"
     model_dim: int = 128
     layers: int = 4
     heads: int = 4

@@ -74,4 +74,7 @@ def windows(text: NDArray[np.uint8], *, length: int, most: int) -> NDArray[np.in
         raise RecipeError(message)
     kept = min(whole, most)
     chosen = np.arange(kept) * whole // kept
-    return text[chosen[:, None] * length + np.arange(length + 1)].astype(np.int64)
+    found: NDArray[np.int64] = text[chosen[:, None] * length + np.arange(length + 1)].astype(
+        np.int64
+    )
+    return found
