@@ -124,7 +124,7 @@ VARIANTS: Mapping[str, Shape] = {
         Shape(variant="mha", kv_heads=4),
         Shape(variant="gqa", kv_heads=2),
         Shape(variant="mqa", kv_heads=1),
-        Shape(variant="mla", kv_heads=4, latent=Latent(kv_rank=48, rope_dim=16)),
+        Shape(variant="mla", kv_heads=4, latent=Latent(kv_rank=32, rope_dim=32)),
         Shape(variant="gqa_log_n", kv_heads=2, scale="log_n"),
         Shape(variant="gqa_l2", kv_heads=2, normalization="l2"),
     )
