@@ -46,7 +46,7 @@ def test_deep_norm_scales_the_residual_as_the_paper_does() -> None:
         ("layers.1/feed_forward/down", 0.5),
     ],
 )
-def test_deep_norm_draws_values_and_feed_forward_smaller(name, gain) -> None:
+def test_deep_norm_draws_values_and_feed_forward_smaller(name: str, gain: float) -> None:
     found = deviation(DEEP, name, (30, 20), layers=2)  # (8 * 2)^(-1/4) = 1/2
     assert found == pytest.approx(gain * math.sqrt(2 / 50))
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.training.shape import BYTES, LAYER_BUDGET, VARIANTS
+from models.training.shape import BYTES, LAYER_BUDGET, VARIANTS, Shape
 
 
 def test_mha_by_hand() -> None:
@@ -14,7 +14,7 @@ def test_mha_by_hand() -> None:
 
 
 @pytest.mark.parametrize("shape", VARIANTS.values(), ids=VARIANTS)
-def test_variants_spend_the_same_parameters(shape) -> None:
+def test_variants_spend_the_same_parameters(shape: Shape) -> None:
     most = VARIANTS["mha"].parameters
     assert 0.995 * most <= shape.parameters <= most
     assert 1_000_000 <= shape.parameters <= 3_000_000

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from models.errors import RecipeError
 from models.training.text import batches, read_text, windows
 
 
-def test_the_last_tenth_is_held_out(tmp_path) -> None:
+def test_the_last_tenth_is_held_out(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(bytes(range(25)))
     text = read_text(path)
@@ -20,7 +21,7 @@ def test_the_last_tenth_is_held_out(tmp_path) -> None:
     assert text.sha256 == hashlib.sha256(bytes(range(25))).hexdigest()
 
 
-def test_a_missing_or_empty_text_is_refused(tmp_path) -> None:
+def test_a_missing_or_empty_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="is not a file"):
         read_text(tmp_path / "none.txt")
     (tmp_path / "empty.txt").touch()
@@ -31,8 +32,7 @@ def test_a_missing_or_empty_text_is_refused(tmp_path) -> None:
 def test_batches_depend_on_the_seed_alone() -> None:
     text = np.arange(200, dtype=np.uint8)
     first, again, other = (
-        np.stack(list(batches(text, seed=seed, steps=3, rows=4, length=16)))
-        for seed in (1, 1, 2)
+        np.stack(list(batches(text, seed=seed, steps=3, rows=4, length=16))) for seed in (1, 1, 2)
     )
     assert first.shape == (3, 4, 17)
     assert first.dtype == np.int64
@@ -55,7 +55,9 @@ def test_a_text_as_long_as_one_window_is_enough_and_one_shorter_is_not() -> None
 
 
 @given(st.integers(2, 400), st.integers(1, 40), st.integers(1, 12))
-def test_windows_are_stretches_that_share_one_byte_at_most(size, length, most) -> None:
+def test_windows_are_stretches_that_share_one_byte_at_most(
+    size: int, length: int, most: int
+) -> None:
     text = np.arange(size) % 251
     if size <= length:
         with pytest.raises(RecipeError, match="held out"):
