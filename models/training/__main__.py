@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from safetensors.numpy import load_file
+
 from models.pin import record
-from models.training.evaluation import evaluate
 from models.training.export import export, refresh
 from models.training.recipe import RESIDUALS, Recipe
 from models.training.runs import (
@@ -24,6 +25,7 @@ from models.training.runs import (
     run_folder,
     write_measured,
 )
+from models.training.session import evaluate
 from models.training.shape import VARIANTS
 from models.training.text import read_text
 
@@ -80,18 +82,13 @@ def train_runs(told: argparse.Namespace) -> None:
 
 
 def evaluate_runs(told: argparse.Namespace) -> None:
-    """Write `measured.json` into the folder of each run."""
-    from safetensors.torch import load_file
-
-    from models.training.scoring import scorer
-
+    """Write `measured.json` into the folder of each run: what its exported graphs score."""
     text = read_text(told.text)
     for folder in finished_runs(told.runs):
         if not (folder / MEASURED_FILE).exists():
             run = read_run(folder)
-            shape = VARIANTS[run.variant]
-            score = scorer(load_file(folder / WEIGHTS_FILE), shape, run.recipe)
-            write_measured(folder, evaluate(shape, text, seed=run.seed, score=score))
+            measured = evaluate(run, load_file(folder / WEIGHTS_FILE), text)
+            write_measured(folder, measured)
             say(f"{folder.name}: measured")
 
 

@@ -1,8 +1,7 @@
 """Decide what is measured of a trained model, at and beyond its training length.
 
 Perplexity is exp of the mean negative log likelihood of a byte: the number of bytes the model is,
-on average, undecided between. What computes likelihoods is handed in: torch after training, an
-ONNX session when the exported graphs are checked.
+on average, undecided between. What computes likelihoods is handed in.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ EXTENSION = 8  # times the training length
 WINDOW = 64
 LEAK = 16
 TRAINED_WINDOWS = 128
-EXTENDED_WINDOWS = 16
+EXTENDED_WINDOWS = 8
 
 DIRECT = RopeScheme(name=RopeName.DIRECT)
 SCHEMES: tuple[RopeScheme, ...] = (
@@ -89,7 +88,7 @@ def _extended(scheme: RopeScheme, scale: ScaleName) -> Case:
     )
 
 
-def evaluate(shape: Shape, text: ByteText, *, seed: int, score: Score) -> list[Measurement]:
+def measure(shape: Shape, text: ByteText, *, seed: int, score: Score) -> list[Measurement]:
     """Return one perplexity for each case, over evenly spread windows of the held-out text."""
     found = []
     for case in cases(shape):

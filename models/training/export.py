@@ -17,6 +17,7 @@ from models.errors import RecipeError
 from models.graph import IR_VERSION, OPSET
 from models.training.evaluation import TRAINED_LENGTH, Measurement
 from models.training.family import DEFAULT_VARIANT, FAMILY, forms, rewrite, sizes, write_variant
+from models.training.recipe import PRE_NORM
 from models.training.runs import (
     WEIGHTS_FILE,
     Run,
@@ -66,10 +67,15 @@ def require_fair(runs: Sequence[Run]) -> None:
     """Raise unless all runs read the same text by the same recipe.
 
     Raises:
-        RecipeError: there is no run, or two differ.
+        RecipeError: there is no run, two differ, or they are of a kind that no graph expresses.
     """
     if not runs:
         raise RecipeError("no finished run was found: train first")
+    if runs[0].recipe.residual != PRE_NORM:
+        raise RecipeError(
+            f"the graphs are {PRE_NORM} and the runs {runs[0].recipe.residual}: such models can be "
+            "trained, not exported"
+        )
     for run in runs:
         if (run.text_sha256, run.recipe) != (runs[0].text_sha256, runs[0].recipe):
             raise RecipeError(

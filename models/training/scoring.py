@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.training.evaluation import PARITY_SCHEMES, Score
+from models.training.evaluation import PARITY_SCHEMES
 from models.training.family import read_variant
 from models.training.network import Weights, byte_losses, forward
 from models.training.placement import place
@@ -39,15 +39,6 @@ def score(
         ]
     found: NDArray[np.float32] = torch.cat(parts).numpy()
     return found
-
-
-def scorer(weights: Weights, shape: Shape, recipe: Recipe) -> Score:
-    """Return `score` of one model as `evaluate` wants it."""
-
-    def of(ids: NDArray[np.int64], scheme: RopeScheme, scale: ScaleName) -> NDArray[np.float32]:
-        return score(weights, ids, shape=shape, recipe=recipe, scheme=scheme, scale=scale)
-
-    return of
 
 
 def committed_logits(folder: Path, out: Path, *, every: int) -> None:

@@ -5,6 +5,7 @@ The graph's inputs are those of `docs/decisions/0023`.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from models.decoder.description import cache_shapes
-from models.training.evaluation import TRAINED_LENGTH, Score
-from models.training.family import forms, sizes
+from models.training.evaluation import TRAINED_LENGTH, Measurement, Score, measure
+from models.training.family import Arrays, forms, sizes, write_variant
 from models.training.recipe import Recipe
-from models.training.shape import Shape
+from models.training.runs import Run
+from models.training.shape import VARIANTS, Shape
+from models.training.text import ByteText
 from service.numerics.attention.positions import RopeScheme, RopeTables, Rotation, rope_tables
 from service.numerics.attention.scales import ScaleName, ScaleScheme, row_scale
 
@@ -89,6 +92,15 @@ class Graphs:
             **past,
             **_tables(tables),
         }
+
+
+def evaluate(run: Run, trained: Arrays, text: ByteText) -> list[Measurement]:
+    """Return what the graphs of one run score in every case that its variant is measured in."""
+    shape = VARIANTS[run.variant]
+    with tempfile.TemporaryDirectory(prefix="isotrope-graphs-") as scratch:
+        write_variant(Path(scratch), shape, trained)
+        graphs = Graphs(Path(scratch), shape, name=shape.variant)
+        return measure(shape, text, seed=run.seed, score=graphs.score)
 
 
 def losses(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from models.errors import RecipeError
 from models.training.evaluation import Measurement, cases
 from models.training.export import export, refresh, require_fair
-from models.training.recipe import Recipe
+from models.training.recipe import DEEP_NORM, Recipe
 from models.training.runs import (
     WEIGHTS_FILE,
     Losses,
@@ -118,5 +118,7 @@ def test_runs_of_another_recipe_or_text_are_not_compared() -> None:
     for other in (replace(RUN, text_sha256="b" * 64), replace(RUN, recipe=Recipe(rows=9))):
         with pytest.raises(RecipeError, match="would not be fair"):
             require_fair([RUN, other])
+    with pytest.raises(RecipeError, match="trained, not exported"):
+        require_fair([replace(RUN, recipe=Recipe(residual=DEEP_NORM))])
     with pytest.raises(RecipeError, match="train first"):
         require_fair([])

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from models.errors import RecipeError
 from models.training.evaluation import PARITY_SCHEMES
-from models.training.family import forms, for_graphs, for_training, read_variant, write_variant
+from models.training.family import for_graphs, for_training, forms, read_variant, write_variant
 from models.training.session import Graphs, losses
 from models.training.shape import VARIANTS, Latent, Shape
 from service.numerics.attention.scales import ScaleName
