@@ -1,6 +1,6 @@
 """Train, measure and export the small decoders from the command line; see README.md.
 
-torch is imported only by the commands that compute with it.
+torch and onnxruntime are imported only by the commands that compute with them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from models.training.runs import (
     run_folder,
     write_measured,
 )
-from models.training.session import evaluate
 from models.training.shape import VARIANTS
 from models.training.text import read_text
 
@@ -83,6 +82,8 @@ def train_runs(told: argparse.Namespace) -> None:
 
 def evaluate_runs(told: argparse.Namespace) -> None:
     """Write `measured.json` into the folder of each run: what its exported graphs score."""
+    from models.training.session import evaluate
+
     text = read_text(told.text)
     for folder in finished_runs(told.runs):
         if not (folder / MEASURED_FILE).exists():

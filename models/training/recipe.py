@@ -28,7 +28,7 @@ RESIDUAL_OUTPUTS = ("attention/output", "feed_forward/down")
 class Recipe:
     """Hold the settings of one run; `length` is the training length in bytes."""
 
-    steps: int = 1500
+    steps: int = 600
     rows: int = 4
     length: int = 128
     peak_rate: float = 5e-3
