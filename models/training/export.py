@@ -50,13 +50,17 @@ def export(runs: Path, folder: Path, *, seed: int) -> dict[str, object]:
         write_variant(folder, shape, load_file(source / WEIGHTS_FILE))
     told = json.dumps(provenance(records, folder, seed=seed), indent=1) + "\n"
     (folder / PROVENANCE_FILE).write_text(told, encoding="utf-8")
-    exported = [one for run, measured in records if run.seed == seed for one in measured]
-    return entry(folder, exported, text_sha256=records[0][0].text_sha256)
+    return provenance_entry(folder)
 
 
 def refresh(folder: Path) -> dict[str, object]:
     """Write a committed family's graphs anew; return its manifest entry."""
     rewrite(folder)
+    return provenance_entry(folder)
+
+
+def provenance_entry(folder: Path) -> dict[str, object]:
+    """Return the manifest entry of a family as its files and its provenance tell it."""
     told = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
     measured = [Measurement(**one) for one in told["measured"]]
     exported = [one for one in measured if one.seed == told["exported_seed"]]
