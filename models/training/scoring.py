@@ -45,13 +45,15 @@ def committed_logits(folder: Path, out: Path, *, every: int) -> None:
     """Add the logits of a family's variants to a file that holds `ids` (n,) int64.
 
     `<variant>` is read with direct positions and `<variant>.windowed` with ReRoPE, both at the
-    scale of training; each is (n / every, 256) float32.
+    scale of training; each is (n / every, 256) float32. Computed in float64, so that a difference from
+    a graph is the graph's own rounding and not that of two.
     """
     ids = np.load(out)["ids"]
     found = {"ids": ids}
     for name, shape in VARIANTS.items():
         weights = {
-            key: torch.from_numpy(value) for key, value in read_variant(folder, shape).items()
+            key: torch.from_numpy(value).double()
+            for key, value in read_variant(folder, shape).items()
         }
         for suffix, scheme in PARITY_SCHEMES.items():
             placement = place(
@@ -65,5 +67,5 @@ def committed_logits(folder: Path, out: Path, *, every: int) -> None:
                     recipe=Recipe(),
                     placement=placement,
                 )
-            found[name + suffix] = rows[0, ::every].numpy()
+            found[name + suffix] = rows[0, ::every].float().numpy()
     np.savez_compressed(out, **found)
