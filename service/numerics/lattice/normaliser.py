@@ -219,7 +219,7 @@ def _skip_spaces(
     end: int,
     table: npt.NDArray[np.uint32],
     strings: Bytes8,
-    units: Ids32,
+    units: Ids64,
 ) -> int:
     """Return the place of the first chunk that is no space."""
     while place < end:
@@ -260,7 +260,7 @@ def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it
     table: npt.NDArray[np.uint32],
     strings: Bytes8,
     plain: Bytes8,
-    units: Ids32,
+    units: Ids64,
     flags: Ids64,
     out: Bytes8,
     size: int,
@@ -323,7 +323,7 @@ def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], uint32[::1], uint8[::1], uint8[::1], int32[::1], "
+    "int64(uint8[::1], int64[::1], uint32[::1], uint8[::1], uint8[::1], int64[::1], "
     "int64[::1], uint8[::1], int64[::1], int32[::1])"
 )
 def _normalise(
@@ -332,7 +332,7 @@ def _normalise(
     table: npt.NDArray[np.uint32],
     strings: Bytes8,
     plain: Bytes8,
-    units: Ids32,
+    units: Ids64,
     flags: Ids64,
     out: Bytes8,
     ends: Ids64,

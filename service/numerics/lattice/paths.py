@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.numerics.dtypes import Ids32, Ids64, Vector64
+from service.numerics.dtypes import Ids32, Ids64, Vector32, Vector64
 from service.numerics.lattice.best import best_texts, longest_texts
 from service.numerics.lattice.linear import sample_texts
 from service.numerics.lattice.logspace import filter_log, sample_text_log
@@ -47,14 +47,23 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class _Scratch:
-    """Hold what the kernels write on the way: places of a text, and arcs between them."""
+    """Hold what the kernels write on the way.
 
-    numbers: Vector64
+    Attributes:
+        mass: of each place of a text.
+        single: best sum at each place, where it is kept as float32.
+        firsts: first arc of each place.
+        ways: best way to each place.
+        parts: running sums over arcs.
+        arcs: the arcs.
+    """
+
+    mass: Vector64
+    single: Vector32
     firsts: Ids32
-    backs: Ids32
+    ways: Ids64
     parts: Vector64
-    pieces: Ids32
-    stops: Ids32
+    arcs: Ids64
 
 
 class _Kept(threading.local):
@@ -74,16 +83,19 @@ _SMALL = 4096  # ids; arrays up to here are handed out whole, longer ones are tr
 def _make_scratch(places: int, arcs: int) -> _Scratch:
     return _Scratch(
         np.empty(places, np.float64),
+        np.empty(places, np.float32),
         np.empty(places, np.int32),
-        np.empty(places, np.int32),
+        np.empty(places, np.int64),
         np.empty(arcs, np.float64),
-        np.empty(arcs, np.int32),
-        np.empty(arcs, np.int32),
+        np.empty(arcs, np.int64),
     )
 
 
-def _scratch(places: int, arcs_a_byte: int = _ARCS_A_BYTE) -> _Scratch:
-    """Return scratch for so many places; pages that are not touched cost nothing."""
+def _scratch(segments: Segments, arcs_a_byte: int = _ARCS_A_BYTE) -> _Scratch:
+    """Return scratch for the longest text; pages that are not touched cost nothing."""
+    places = len(segments.data) + 1
+    if places > _KEPT_BYTES:
+        places = int(np.diff(segments.starts).max()) + 1
     if places > _KEPT_BYTES or arcs_a_byte > _ARCS_A_BYTE:
         return _make_scratch(places, arcs_a_byte * places + MOST_PIECE_BYTES)
     if _KEPT.scratch is None:
@@ -94,7 +106,7 @@ def _scratch(places: int, arcs_a_byte: int = _ARCS_A_BYTE) -> _Scratch:
 
 def best_paths(vocabulary: Vocabulary, segments: Segments) -> Paths:
     """Return the best segmentation of every text; a text that no piece covers has count -1."""
-    scratch = _scratch(len(segments.data) + 1)
+    scratch = _scratch(segments)
     room = len(segments.data) + len(segments.fixed)
     ids, ends = np.empty(room, np.int32), np.empty(room, np.int32)
     counts = np.empty(len(segments.groups) - 1, np.int64)
@@ -107,10 +119,8 @@ def best_paths(vocabulary: Vocabulary, segments: Segments) -> Paths:
         vocabulary.best_scores,
         vocabulary.rules,
         vocabulary.byte_ids,
-        vocabulary.single,
-        scratch.numbers,
-        scratch.firsts,
-        scratch.backs,
+        scratch.single if vocabulary.best_scores.dtype == np.float32 else scratch.mass,
+        scratch.ways,
         ids,
         ends,
         counts,
@@ -167,7 +177,7 @@ def sample_paths(
     size, failed = 0, texts
     arcs_a_byte = _ARCS_A_BYTE
     while vocabulary.fits_linear(alpha):
-        scratch = _scratch(len(segments.data) + 1, arcs_a_byte)
+        scratch = _scratch(segments, arcs_a_byte)
         size, failed = sample_texts(
             segments.data,
             segments.bounds,
@@ -182,11 +192,10 @@ def sample_paths(
             names,
             samples,
             alpha,
-            scratch.numbers,
+            scratch.mass,
             scratch.firsts,
             scratch.parts,
-            scratch.pieces,
-            scratch.stops,
+            scratch.arcs,
             ids,
             ends,
             counts,

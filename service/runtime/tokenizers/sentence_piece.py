@@ -146,8 +146,7 @@ def _vocabulary(model: PieceModel) -> Vocabulary:
         unknown_id=model.unknown_id,
         unknown_score=unknown,
         byte_ids=model.byte_ids,
-        best_scores=best,
-        single=True,
+        best_scores=best.astype(np.float32),
     )
 
 
