@@ -23,6 +23,7 @@ from service.numerics.lattice.trie import NOWHERE, rank_at, step
 
 SPACE, ASCII = 0x20, 0x80
 IN_DATA, IN_STRINGS, BROKEN = range(3)
+CHANGED, ITSELF, LONE_SPACE = range(3)
 
 
 @kernel()
@@ -152,18 +153,20 @@ def plain_characters(table: npt.NDArray[np.uint32], kept_units: Ids64) -> Bytes8
     """Return, for each code point below 65,536, whether it stands for itself.
 
     Of ASCII characters: whenever another ASCII character or nothing follows; most letters begin a
-    key that ends in a combining mark. Of all others: whatever follows.
+    key that ends in a combining mark. Of all others: whatever follows. A space that no key begins
+    with, under the same condition, is LONE_SPACE.
     """
     plain = np.zeros(1 << 16, np.uint8)
     text = np.empty(3, np.uint8)
     for code in range(1, ASCII):
         text[0] = code
         length, _ = _longest_key(text, 0, 1, table)
-        changed = code == SPACE or length > 0
+        changed = length > 0
         for second in range(ASCII):
             text[1] = second
             changed |= _begins_key(text, 2, table, kept_units)
-        plain[code] = not changed
+        if not changed:
+            plain[code] = LONE_SPACE if code == SPACE else ITSELF
     for code in range(ASCII, 1 << 16):
         if code < 0x800:
             width = 2
@@ -172,5 +175,6 @@ def plain_characters(table: npt.NDArray[np.uint32], kept_units: Ids64) -> Bytes8
             width = 3
             text[0], text[1] = 0xE0 | code >> 12, 0x80 | code >> 6 & 0x3F
             text[2] = 0x80 | code & 0x3F
-        plain[code] = not _begins_key(text, width, table, kept_units)
+        if not _begins_key(text, width, table, kept_units):
+            plain[code] = ITSELF
     return plain

@@ -25,6 +25,8 @@ from service.numerics.lattice.charsmap import (
     ASCII,
     IN_DATA,
     IN_STRINGS,
+    ITSELF,
+    LONE_SPACE,
     SPACE,
     next_chunk,
     plain_characters,
@@ -35,6 +37,7 @@ _REPLACEMENT = np.array([0xEF, 0xBF, 0xBD], dtype=np.uint8)  # U+FFFD
 # Places of the rules array.
 _PREFIX, _COLLAPSE, _ESCAPE, _SUFFIX, _KEEP_TRAILING = range(5)
 _MOST_BYTES = 1 << 28
+_MARGIN = 16  # bytes of a mark before and after a text, and some
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +131,7 @@ def normalise(
     """
     flags = normaliser.open_flags if keep_trailing else normaliser.flags
     texts = len(bounds) - 1
-    capacity = 2 * len(data) + 64 * texts + 64
+    capacity = 3 * len(data) + _MARGIN * (texts + 1)
     while capacity <= _MOST_BYTES:
         out = np.empty(capacity, np.uint8)
         ends = np.empty(texts + 1, np.int64)
@@ -242,7 +245,7 @@ def _plain_width(data: Bytes8, place: int, end: int, plain: Bytes8) -> int:
     lead = np.int64(data[place])
     if lead < ASCII:
         alone = place + 1 == end or data[place + 1] < ASCII
-        return 1 if alone and plain[lead] else 0
+        return 1 if alone and plain[lead] == ITSELF else 0
     if lead < 0xE0:
         code = (lead & 0x1F) << 6 | np.int64(data[place + 1]) & 0x3F
         return 2 if plain[code] else 0
@@ -253,7 +256,53 @@ def _plain_width(data: Bytes8, place: int, end: int, plain: Bytes8) -> int:
 
 
 @kernel()
-def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it would hide the rules
+def _copy_plain(
+    data: Bytes8, place: int, end: int, plain: Bytes8, out: Bytes8, size: int
+) -> int:
+    """Write characters that stand for themselves and return the place after the last."""
+    while place < end:
+        # Most text is runs of ASCII letters; what follows the last one may combine with it.
+        first = place
+        while place < end and data[place] < ASCII and plain[data[place]] == ITSELF:
+            out[size + place - first] = data[place]
+            place += 1
+        if first < place < end and data[place] >= ASCII:
+            place -= 1
+        size += place - first
+        width = _plain_width(data, place, end, plain) if place < end else 0
+        if width == 0:
+            break
+        for here in range(width):
+            out[size + here] = data[place + here]
+        size += width
+        place += width
+    return place
+
+
+@kernel()
+def _is_lone_space(data: Bytes8, place: int, end: int, plain: Bytes8) -> bool:
+    """Return whether a space stands here that nothing after it can change."""
+    if data[place] != SPACE or plain[SPACE] != LONE_SPACE:
+        return False
+    return bool(place + 1 == end or data[place + 1] < ASCII)
+
+
+@kernel()
+def _note_each(
+    data: Bytes8, place: int, end: int, begin: int, origins: Ids32, first: int
+) -> None:
+    """Note for each byte of copied characters where its character begins."""
+    if len(origins) == 0:
+        return
+    origin = place
+    for here in range(place, end):
+        if data[here] & 0xC0 != 0x80:
+            origin = here
+        origins[first + here - place] = origin - begin
+
+
+@kernel()
+def _normalise_one(  # noqa: C901 - one loop over the text; parts of it would hide the rules
     data: Bytes8,
     begin: int,
     end: int,
@@ -285,30 +334,28 @@ def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it
         size = grown
     after_space = collapse != 0
     while place < end:
-        if size + 8 > len(out):
-            return -1
-        width = _plain_width(data, place, end, plain)
-        if width > 0:
-            for here in range(width):
-                out[size + here] = data[place + here]
-            _note(origins, size + shift, size + shift + width, place - begin)
-            size += width
-            place += width
+        copied = _copy_plain(data, place, end, plain, out, size)
+        if copied > place:
+            _note_each(data, place, copied, begin, origins, size + shift)
+            size += copied - place
+            place = copied
             after_space = False
             continue
-        kind, start, stop, consumed = next_chunk(data, place, end, table, strings, units)
+        if _is_lone_space(data, place, end, plain):
+            kind, start, stop, consumed = IN_DATA, place, place + 1, 1
+        else:
+            kind, start, stop, consumed = next_chunk(data, place, end, table, strings, units)
         while after_space and start < stop and _byte(kind, start, data, strings) == SPACE:
             start += 1
-        if size + 3 * (stop - start) + 8 > len(out):
-            return -1
         if start < stop:
+            # What is left needs three bytes for each of its own at most, unless a table says more.
+            if size + 3 * (stop - start + end - place) + _MARGIN > len(out):
+                return -1
             grown = _copy_chunk(kind, start, stop, data, strings, escape, out, size)
             _note(origins, size + shift, grown + shift, place - begin)
             size = grown
-            after_space = _byte(kind, stop - 1, data, strings) == SPACE
+            after_space = collapse != 0 and _byte(kind, stop - 1, data, strings) == SPACE
         place += consumed
-        if not collapse:
-            after_space = False
     if collapse and not flags[_KEEP_TRAILING]:
         while _ends_with_mark(out, first, size, escape):
             size -= 3 if escape else 1
@@ -342,7 +389,7 @@ def _normalise(
     size = 0
     ends[0] = 0
     for text in range(len(bounds) - 1):
-        if size + 16 > len(out):
+        if size + 3 * (bounds[text + 1] - bounds[text]) + _MARGIN > len(out):
             return -1
         size = _normalise_one(
             data,
