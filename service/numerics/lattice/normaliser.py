@@ -240,69 +240,16 @@ def _note(origins: Ids32, first: int, last: int, origin: int) -> None:
 
 
 @kernel()
-def _plain_width(data: Bytes8, place: int, end: int, plain: Bytes8) -> int:
-    """Return the bytes of a character that is known to stand for itself, 0 for any other."""
-    lead = np.int64(data[place])
-    if lead < ASCII:
-        alone = place + 1 == end or data[place + 1] < ASCII
-        return 1 if alone and plain[lead] == ITSELF else 0
+def _code_point(data: Bytes8, place: int) -> int:
+    """Return the code point of a character of two or three bytes."""
+    lead, second = np.int64(data[place]), np.int64(data[place + 1]) & 0x3F
     if lead < 0xE0:
-        code = (lead & 0x1F) << 6 | np.int64(data[place + 1]) & 0x3F
-        return 2 if plain[code] else 0
-    if lead < 0xF0:
-        code = (np.int64(data[place + 1]) & 0x3F) << 6 | np.int64(data[place + 2]) & 0x3F
-        return 3 if plain[(lead & 0x0F) << 12 | code] else 0
-    return 0
+        return (lead & 0x1F) << 6 | second
+    return (lead & 0x0F) << 12 | second << 6 | np.int64(data[place + 2]) & 0x3F
 
 
 @kernel()
-def _copy_plain(
-    data: Bytes8, place: int, end: int, plain: Bytes8, out: Bytes8, size: int
-) -> int:
-    """Write characters that stand for themselves and return the place after the last."""
-    while place < end:
-        # Most text is runs of ASCII letters; what follows the last one may combine with it.
-        first = place
-        while place < end and data[place] < ASCII and plain[data[place]] == ITSELF:
-            out[size + place - first] = data[place]
-            place += 1
-        if first < place < end and data[place] >= ASCII:
-            place -= 1
-        size += place - first
-        width = _plain_width(data, place, end, plain) if place < end else 0
-        if width == 0:
-            break
-        for here in range(width):
-            out[size + here] = data[place + here]
-        size += width
-        place += width
-    return place
-
-
-@kernel()
-def _is_lone_space(data: Bytes8, place: int, end: int, plain: Bytes8) -> bool:
-    """Return whether a space stands here that nothing after it can change."""
-    if data[place] != SPACE or plain[SPACE] != LONE_SPACE:
-        return False
-    return bool(place + 1 == end or data[place + 1] < ASCII)
-
-
-@kernel()
-def _note_each(
-    data: Bytes8, place: int, end: int, begin: int, origins: Ids32, first: int
-) -> None:
-    """Note for each byte of copied characters where its character begins."""
-    if len(origins) == 0:
-        return
-    origin = place
-    for here in range(place, end):
-        if data[here] & 0xC0 != 0x80:
-            origin = here
-        origins[first + here - place] = origin - begin
-
-
-@kernel()
-def _normalise_one(  # noqa: C901 - one loop over the text; parts of it would hide the rules
+def _normalise_one(  # noqa: C901, PLR0912, PLR0915 - a call a byte would cost most of the time
     data: Bytes8,
     begin: int,
     end: int,
@@ -320,7 +267,8 @@ def _normalise_one(  # noqa: C901 - one loop over the text; parts of it would hi
 
     `shift` is how far the text's origins stand behind its bytes.
     """
-    escape, collapse = flags[_ESCAPE], flags[_COLLAPSE]
+    escape, collapse = flags[_ESCAPE], flags[_COLLAPSE] != 0
+    aligned = len(origins) > 0
     first = size
     place = begin
     if collapse:
@@ -332,19 +280,36 @@ def _normalise_one(  # noqa: C901 - one loop over the text; parts of it would hi
         grown = _write_mark(out, size, escape)
         _note(origins, size + shift, grown + shift, place - begin)
         size = grown
-    after_space = collapse != 0
+    after_space = collapse
     while place < end:
-        copied = _copy_plain(data, place, end, plain, out, size)
-        if copied > place:
-            _note_each(data, place, copied, begin, origins, size + shift)
-            size += copied - place
-            place = copied
+        lead = data[place]
+        if lead < ASCII and (place + 1 == end or data[place + 1] < ASCII):
+            if plain[lead] == ITSELF:
+                out[size] = lead
+                if aligned:
+                    origins[size + shift] = place - begin
+                size += 1
+                place += 1
+                after_space = False
+                continue
+            if plain[lead] == LONE_SPACE:
+                if not after_space:
+                    grown = _write_mark(out, size, escape)
+                    _note(origins, size + shift, grown + shift, place - begin)
+                    size = grown
+                    after_space = collapse
+                place += 1
+                continue
+        elif ASCII <= lead < 0xF0 and plain[_code_point(data, place)] == ITSELF:
+            width = 2 if lead < 0xE0 else 3
+            for here in range(width):
+                out[size + here] = data[place + here]
+            _note(origins, size + shift, size + shift + width, place - begin)
+            size += width
+            place += width
             after_space = False
             continue
-        if _is_lone_space(data, place, end, plain):
-            kind, start, stop, consumed = IN_DATA, place, place + 1, 1
-        else:
-            kind, start, stop, consumed = next_chunk(data, place, end, table, strings, units)
+        kind, start, stop, consumed = next_chunk(data, place, end, table, strings, units)
         while after_space and start < stop and _byte(kind, start, data, strings) == SPACE:
             start += 1
         if start < stop:
@@ -354,7 +319,7 @@ def _normalise_one(  # noqa: C901 - one loop over the text; parts of it would hi
             grown = _copy_chunk(kind, start, stop, data, strings, escape, out, size)
             _note(origins, size + shift, grown + shift, place - begin)
             size = grown
-            after_space = collapse != 0 and _byte(kind, stop - 1, data, strings) == SPACE
+            after_space = collapse and _byte(kind, stop - 1, data, strings) == SPACE
         place += consumed
     if collapse and not flags[_KEEP_TRAILING]:
         while _ends_with_mark(out, first, size, escape):
