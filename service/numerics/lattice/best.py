@@ -1,8 +1,8 @@
 """Find the best segmentation the way the original libraries do, tie for tie.
 
 best[e] = max over arcs (s, e, w) of best[s] + l[w], positions from left to right; an equal score
-does not replace an earlier one. SentencePiece sums in float32, BytePiece in float64: the scores that
-are given have the precision of the library.
+does not replace an earlier one. SentencePiece sums in float32, BytePiece in float64: the scores
+that are given have the precision of the library.
 """
 
 # A kernel takes arrays by position, is one loop, and knows the bytes of UTF-8.

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from service.numerics.dtypes import Bytes8, Ids32
+from service.numerics.dtypes import Bytes8, Ids64
 from service.numerics.kernels import kernel
 from service.numerics.lattice.trie import NOWHERE, rank_at, step
 

@@ -31,7 +31,7 @@ def _descend(data: Bytes8, place: int, units: Ids64) -> int:
         node = step(units, node, data[here])
         if node == NOWHERE:
             break
-    return node
+    return int(node)
 
 
 @kernel()

@@ -80,8 +80,7 @@ def log_sum(numbers: Vector64, count: int) -> float:
 
 
 @kernel(
-    "void(uint8[::1], int64[::1], int32[::1], int64[::1], float64[::1], int64[::1], "
-    "float64[::1])"
+    "void(uint8[::1], int64[::1], int32[::1], int64[::1], float64[::1], int64[::1], float64[::1])"
 )
 def filter_log(
     data: Bytes8,
@@ -281,8 +280,7 @@ def list_marginals(
 
 
 @kernel(
-    "float64(uint8[::1], int64[::1], int32[::1], int64[::1], float64[::1], int64[::1], "
-    "int64[::1])"
+    "float64(uint8[::1], int64[::1], int32[::1], int64[::1], float64[::1], int64[::1], int64[::1])"
 )
 def score_cuts(
     data: Bytes8,

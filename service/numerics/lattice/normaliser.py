@@ -14,6 +14,7 @@ Source: the file format of sentencepiece; the table's layout is that of darts-cl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,7 @@ _REPLACEMENT = np.array([0xEF, 0xBF, 0xBD], dtype=np.uint8)  # U+FFFD
 # Places of the rules array.
 _PREFIX, _COLLAPSE, _ESCAPE, _SUFFIX, _KEEP_TRAILING = range(5)
 _MOST_BYTES = 1 << 28
+NO_ORIGINS = np.empty(0, np.int32)
 _MARGIN = 16  # bytes of a mark before and after a text, and some
 
 
@@ -78,8 +80,7 @@ class Normaliser:
     open_flags: Ids64
 
 
-@dataclass(frozen=True, slots=True)
-class Normalised:
+class Normalised(NamedTuple):
     """Hold normalised texts, one after another.
 
     Attributes:
@@ -135,7 +136,7 @@ def normalise(
     while capacity <= _MOST_BYTES:
         out = np.empty(capacity, np.uint8)
         ends = np.empty(texts + 1, np.int64)
-        origins = np.empty(capacity + texts if aligned else 0, np.int32)
+        origins = np.empty(capacity + texts, np.int32) if aligned else NO_ORIGINS
         size = _normalise(
             data,
             bounds,
@@ -244,8 +245,8 @@ def _code_point(data: Bytes8, place: int) -> int:
     """Return the code point of a character of two or three bytes."""
     lead, second = np.int64(data[place]), np.int64(data[place + 1]) & 0x3F
     if lead < 0xE0:
-        return (lead & 0x1F) << 6 | second
-    return (lead & 0x0F) << 12 | second << 6 | np.int64(data[place + 2]) & 0x3F
+        return int((lead & 0x1F) << 6 | second)
+    return int((lead & 0x0F) << 12 | second << 6 | np.int64(data[place + 2]) & 0x3F)
 
 
 @kernel()

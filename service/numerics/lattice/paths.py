@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +16,7 @@ from service.numerics.lattice.logspace import filter_log, sample_text_log
 from service.numerics.lattice.vocabulary import MOST_PIECE_BYTES, Segments, Vocabulary
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
+class Paths(NamedTuple):
     """Hold segmentations, one after another.
 
     Attributes:
@@ -30,8 +30,7 @@ class Paths:
     counts: Ids64
 
 
-@dataclass(frozen=True, slots=True)
-class Sampled:
+class Sampled(NamedTuple):
     """Hold sampled segmentations.
 
     Attributes:
@@ -77,7 +76,6 @@ _KEPT_BYTES = 16_384  # texts up to here share the kept scratch
 _ARCS_A_BYTE = (
     8  # measured: 2 to 5 in English and Chinese; more is asked for where it is not enough
 )
-_SMALL = 4096  # ids; arrays up to here are handed out whole, longer ones are trimmed
 
 
 def _make_scratch(places: int, arcs: int) -> _Scratch:
@@ -125,7 +123,7 @@ def best_paths(vocabulary: Vocabulary, segments: Segments) -> Paths:
         ends,
         counts,
     )
-    return Paths(_trim(ids, size), _trim(ends, size), counts)
+    return Paths(ids[:size], ends[:size], counts)
 
 
 def longest_paths(vocabulary: Vocabulary, segments: Segments) -> Paths:
@@ -144,7 +142,7 @@ def longest_paths(vocabulary: Vocabulary, segments: Segments) -> Paths:
         ends,
         counts,
     )
-    return Paths(_trim(ids, size), _trim(ends, size), counts)
+    return Paths(ids[:size], ends[:size], counts)
 
 
 def sample_paths(
@@ -205,7 +203,7 @@ def sample_paths(
         if size >= 0:
             break
         arcs_a_byte *= 4
-    paths = Paths(_trim(ids, size), _trim(ends, size), counts)
+    paths = Paths(ids[:size], ends[:size], counts)
     found = Sampled(paths, log_probs, log_partitions)
     if not failed:
         return found
@@ -278,12 +276,8 @@ def _sample_in_logs(
             counts[row],
             log_probs[row],
         )
-        parts.append((_trim(ids, size), _trim(ends, size)))
+        parts.append((ids[:size], ends[:size]))
     empty = np.empty(0, np.int32)
     ids = np.concatenate([empty, *(part[0] for part in parts)])
     ends = np.concatenate([empty, *(part[1] for part in parts)])
     return Sampled(Paths(ids, ends, counts), log_probs, log_partitions)
-
-
-def _trim(numbers: Ids32, size: int) -> Ids32:
-    return numbers[:size] if len(numbers) <= _SMALL else numbers[:size].copy()

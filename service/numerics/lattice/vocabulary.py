@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -73,9 +73,11 @@ class Vocabulary:
         return alpha * self.largest_score <= LARGEST_LOG_WEIGHT
 
 
-@dataclass(frozen=True, slots=True)
-class Segments:
+class Segments(NamedTuple):
     """Hold texts cut into segments that no piece crosses.
+
+    A tuple like all that is made for every call: it costs half of what a frozen class does, which
+    shows where one short text is asked for.
 
     Attributes:
         data: uint8, normalised bytes of all texts, one after another.
@@ -109,10 +111,13 @@ class Segments:
 # Views of these serve every usual request; they are never written to.
 _LATTICES = np.full(4096, -1, np.int32)
 _FIRSTS = np.arange(4097, dtype=np.int64)
+_ONE = _LATTICES[:1], _FIRSTS[:2]
 
 
 def one_each(texts: int) -> tuple[Ids32, Ids64]:
     """Return `fixed` and `groups` of texts that are one segment each."""
+    if texts == 1:
+        return _ONE
     if texts < len(_LATTICES):
         return _LATTICES[:texts], _FIRSTS[: texts + 1]
     return np.full(texts, -1, np.int32), np.arange(texts + 1, dtype=np.int64)
@@ -148,7 +153,8 @@ def make_vocabulary(
     rules[BY_CHARS] = unknown_score is not None
     rules[LONGEST] = max(trie.longest, 4)
     whole = np.append(scores, last).astype(np.float64)
-    seen: Scores = scores if best_scores is None else best_scores
-    best = np.concatenate([[-math.inf], seen, [last]]).astype(seen.dtype)
+    known = scores if best_scores is None else best_scores
+    best = np.full(len(known) + 2, -math.inf, known.dtype)
+    best[1:-1], best[-1] = known, last
     largest = float(np.abs(whole).max())
     return Vocabulary(trie, whole, best, rules, byte_ids, largest)
