@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from benchmarks import results
 from benchmarks.results import Bar
-from service.numerics.lattice.paths import sample_paths
+from service.numerics.lattice.paths import Paths, sample_paths
 from service.runtime.tokenizers.opening import open_piece_tokenizer
 
 MODEL = Path(__file__).parents[1] / "models" / "tokenizers" / "isotrope-unigram-32k.model"
@@ -71,7 +72,7 @@ class Ours:
         self._weights = self.tokenizer.vocabulary.weights(ALPHA)
         self._key = np.array([1, 2], np.uint64)
 
-    def flat(self, texts: Sequence[str], samples: int = 1) -> object:
+    def flat(self, texts: Sequence[str], samples: int = 1) -> Paths:
         """Return sampled ids as arrays."""
         segments = self.tokenizer.prepare(texts).segments
         return sample_paths(
@@ -87,8 +88,8 @@ class Ours:
     def lists(self, texts: Sequence[str]) -> list[list[int]]:
         """Return sampled ids as one list a text."""
         paths = self.flat(texts)
-        ids, bounds = paths.ids.tolist(), np.cumsum(paths.counts).tolist()  # type: ignore[attr-defined]
-        return [ids[a:b] for a, b in zip([0, *bounds], bounds, strict=False)]
+        ids, bounds = paths.ids.tolist(), [0, *accumulate(paths.counts.tolist())]
+        return [ids[a:b] for a, b in pairwise(bounds)]
 
     def best(self, texts: Sequence[str]) -> object:
         """Return the best segmentations as arrays."""

@@ -1,7 +1,8 @@
 """Find the best segmentation the way the original libraries do, tie for tie.
 
 best[e] = max over arcs (s, e, w) of best[s] + l[w], positions from left to right; an equal score
-does not replace an earlier one. SentencePiece keeps best as float32, BytePiece as float64.
+does not replace an earlier one. SentencePiece sums in float32, BytePiece in float64: the scores
+that are given have the precision of the library.
 """
 
 # A kernel takes arrays by position, is one loop, and knows the bytes of UTF-8.
@@ -10,90 +11,89 @@ from __future__ import annotations
 
 import numpy as np
 
-from service.numerics.dtypes import Bytes8, Ids32, Ids64, Vector64
+from service.numerics.dtypes import Bytes8, Ids32, Ids64
 from service.numerics.kernels import kernel
 from service.numerics.lattice.charsmap import char_width
 from service.numerics.lattice.linear import BY_CHARS, UNKNOWN, emit
+from service.numerics.lattice.trie import NOWHERE, rank_at, step
 
-_UNREACHED = -2
-
-
-@kernel()
-def _sum(left: float, right: float, single: bool) -> float:
-    """Return the sum in the precision of the original library."""
-    return float(np.float64(np.float32(left + right))) if single else left + right
+_ENDS = 32  # a way packs the piece that ends at a place, and below this bit where it begins
+_PLACE = (1 << _ENDS) - 1
 
 
 @kernel()
 def _scatter(
     data: Bytes8,
-    origin: int,
     start: int,
     stop: int,
-    units: Ids32,
-    scores: Vector64,
-    rules: Ids64,
-    best: Vector64,
-    pieces: Ids32,
-    backs: Ids32,
-    single: bool,
+    units: Ids64,
+    scores: np.ndarray,
+    by_chars: int,
+    best: np.ndarray,
+    ways: Ids64,
 ) -> None:
-    """Fill best, the piece that ends at each place and where it begins, for one segment."""
-    pieces[start + 1 : stop + 1] = _UNREACHED
+    """Fill best, and the last piece of the best path to each place, for one segment."""
+    best[start + 1 : stop + 1] = -np.inf
     best[start] = 0.0
+    unknown = len(scores) - 1
     place = start
     while place < stop:
-        lead = data[origin + place]
-        width = char_width(lead) if rules[BY_CHARS] else 1
-        if place > start and pieces[place] == _UNREACHED:
+        width = char_width(data[place]) if by_chars else 1
+        so_far = best[place]
+        if so_far == -np.inf:
             place += width
             continue
-        so_far = best[place]
-        alone = False
-        node = 0
+        alone = place + width
+        seen = by_chars == 0
+        node = units[0]
         for here in range(place, stop):
-            child = units[node] ^ (np.int64(data[origin + here]) << 2)
-            if units[child + 1] != node:
+            node = step(units, node, data[here])
+            if node == NOWHERE:
                 break
-            node = child
-            piece = units[node + 2]
-            if piece >= 0:
-                score = _sum(so_far, scores[piece], single)
-                end = here + 1
-                if pieces[end] == _UNREACHED or score > best[end]:
-                    best[end] = score
-                    pieces[end] = piece
-                    backs[end] = place
-                if end - place == width:
-                    alone = True
-        if rules[BY_CHARS] and not alone:
-            end = min(place + width, stop)
-            score = _sum(so_far, scores[len(scores) - 1], single)
-            if pieces[end] == _UNREACHED or score > best[end]:
+            rank = rank_at(node)
+            end = here + 1
+            score = so_far + scores[rank]
+            if score > best[end]:
                 best[end] = score
-                pieces[end] = -1
-                backs[end] = place
-        place += width
+                ways[end] = (rank - 1) << _ENDS | place
+            seen |= end == alone and rank > 0
+        if not seen:
+            end = min(alone, stop)
+            score = so_far + scores[unknown]
+            if score > best[end]:
+                best[end] = score
+                ways[end] = -1 << _ENDS | place
+        place = alone
+
+
+@kernel()
+def _trace(start: int, stop: int, ways: Ids64, ids: Ids32, ends: Ids32, slot: int) -> int:
+    """Write the best path of a segment so that it ends before a slot; return its first slot."""
+    end = stop
+    while end > start:
+        slot -= 1
+        ids[slot], ends[slot] = ways[end] >> _ENDS, end
+        end = ways[end] & _PLACE
+    return slot
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int32[::1], float64[::1], "
-    "int64[::1], int32[::1], boolean, float64[::1], int32[::1], int32[::1], int32[::1], "
-    "int32[::1], int64[::1])"
+    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int64[::1], float32[::1], int64[::1], "
+    "int32[::1], float32[::1], int64[::1], int32[::1], int32[::1], int64[::1])",
+    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int64[::1], float64[::1], int64[::1], "
+    "int32[::1], float64[::1], int64[::1], int32[::1], int32[::1], int64[::1])",
 )
 def best_texts(
     data: Bytes8,
     bounds: Ids64,
     fixed: Ids32,
     groups: Ids64,
-    units: Ids32,
-    scores: Vector64,
+    units: Ids64,
+    scores: np.ndarray,
     rules: Ids64,
     byte_ids: Ids32,
-    single: bool,
-    best: Vector64,
-    pieces: Ids32,
-    backs: Ids32,
+    best: np.ndarray,
+    ways: Ids64,
     ids: Ids32,
     ends: Ids32,
     counts: Ids64,
@@ -106,14 +106,12 @@ def best_texts(
         fixed: ids of segments that are one piece.
         groups: of texts.
         units: of the trie.
-        scores: (v + 1,) l as the library sees it.
+        scores: (v + 2,) l by rank as the library sees it, -inf for rank 0.
         rules: of the vocabulary.
         byte_ids: of single bytes.
-        single: whether sums are rounded to float32.
-        best: scratch, the longest text + 1.
-        pieces: scratch of that length.
-        backs: scratch of that length.
-        ids: out.
+        best: scratch, the longest text + 1, in the precision of the scores.
+        ways: scratch of that length.
+        ids: out, an id a byte and one a segment.
         ends: out.
         counts: out, (texts,); -1 where no path exists.
 
@@ -124,6 +122,7 @@ def best_texts(
     for text in range(len(groups) - 1):
         first, last = groups[text], groups[text + 1]
         origin = bounds[first]
+        own = data[origin : bounds[last]]
         begin = size
         after_unknown = False
         for segment in range(first, last):
@@ -133,64 +132,41 @@ def best_texts(
                 size += 1
                 after_unknown = False
                 continue
-            _scatter(
-                data,
-                origin,
-                start,
-                stop,
-                units,
-                scores,
-                rules,
-                best,
-                pieces,
-                backs,
-                single,
-            )
-            if stop > start and pieces[stop] == _UNREACHED:
+            _scatter(own, start, stop, units, scores, rules[BY_CHARS], best, ways)
+            if best[stop] == -np.inf:
                 size = begin
                 counts[text] = -1
                 break
-            # The chain of back pointers is turned round in place: backs[s] becomes the next end.
-            end = stop
-            after = -1
-            while end > start:
-                before = backs[end]
-                backs[end] = after
-                after = end
-                end = before
-            while after >= 0:
-                piece = pieces[after]
-                size = emit(
-                    piece,
-                    end,
-                    after,
-                    data,
-                    origin,
-                    rules,
-                    byte_ids,
-                    ids,
-                    ends,
-                    size,
-                    after_unknown,
-                )
+            # The path lies at the end of the room for it: it has no more pieces than bytes, and is
+            # printed as no more ids than bytes, so nothing is overwritten before it is read.
+            limit = size + stop - start
+            place = start
+            for slot in range(_trace(start, stop, ways, ids, ends, limit), limit):
+                piece, end = ids[slot], ends[slot]
+                if piece >= 0:
+                    ids[size], ends[size] = piece, end
+                    size += 1
+                else:
+                    size = emit(
+                        piece, place, end, own, 0, rules, byte_ids, ids, ends, size, after_unknown
+                    )
                 after_unknown = piece < 0
-                end = after
-                after = backs[after]
+                place = end
         else:
             counts[text] = size - begin
     return size
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int32[::1], int64[::1], "
-    "int32[::1], int32[::1], int64[::1])"
+    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], int64[::1], int64[::1], int32[::1], "
+    "int32[::1], int64[::1])"
 )
 def longest_texts(
     data: Bytes8,
     bounds: Ids64,
     fixed: Ids32,
     groups: Ids64,
-    units: Ids32,
+    units: Ids64,
     rules: Ids64,
     ids: Ids32,
     ends: Ids32,
@@ -209,14 +185,13 @@ def longest_texts(
             first = size
             place = start
             while place < stop and fixed[segment] < 0:
-                node, piece, end = 0, -1, place
+                node, piece, end = units[0], -1, place
                 for here in range(place, stop):
-                    child = units[node] ^ (np.int64(data[here]) << 2)
-                    if units[child + 1] != node:
+                    node = step(units, node, data[here])
+                    if node == NOWHERE:
                         break
-                    node = child
-                    if units[node + 2] >= 0:
-                        piece, end = units[node + 2], here + 1
+                    if rank_at(node) > 0:
+                        piece, end = rank_at(node) - 1, here + 1
                 if piece < 0:
                     break
                 ids[size], ends[size] = piece, end - origin

@@ -17,11 +17,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from service.numerics.dtypes import Bytes8, Ids32
+from service.numerics.dtypes import Bytes8, Ids64
 from service.numerics.kernels import kernel
+from service.numerics.lattice.trie import NOWHERE, rank_at, step
 
 SPACE, ASCII = 0x20, 0x80
 IN_DATA, IN_STRINGS, BROKEN = range(3)
+CHANGED, ITSELF, LONE_SPACE = range(3)
 
 
 @kernel()
@@ -71,15 +73,14 @@ def _longest_key(
 
 
 @kernel()
-def _kept_length(data: Bytes8, place: int, end: int, units: Ids32) -> int:
+def _kept_length(data: Bytes8, place: int, end: int, units: Ids64) -> int:
     """Return the length of the longest user-defined piece at a place, 0 where there is none."""
-    node, length = 0, 0
+    node, length = units[0], 0
     for here in range(place, end):
-        child = units[node] ^ (np.int64(data[here]) << 2)
-        if units[child + 1] != node:
+        node = step(units, node, data[here])
+        if node == NOWHERE:
             break
-        node = child
-        if units[node + 2] >= 0:
+        if rank_at(node) > 0:
             length = here + 1 - place
     return length
 
@@ -103,7 +104,7 @@ def next_chunk(
     end: int,
     table: npt.NDArray[np.uint32],
     strings: Bytes8,
-    units: Ids32,
+    units: Ids64,
 ) -> tuple[int, int, int, int]:
     """Return where the replacement of the next chunk lies, and how much text it stands for.
 
@@ -128,10 +129,10 @@ def next_chunk(
 
 @kernel()
 def _begins_key(
-    text: Bytes8, length: int, table: npt.NDArray[np.uint32], kept_units: Ids32
+    text: Bytes8, length: int, table: npt.NDArray[np.uint32], kept_units: Ids64
 ) -> bool:
     """Return whether some key of the table, or some kept piece, begins with these bytes."""
-    if kept_units[(kept_units[0] ^ (np.int64(text[0]) << 2)) + 1] == 0:
+    if step(kept_units, kept_units[0], text[0]) != NOWHERE:
         return True
     if len(table) == 0:
         return False
@@ -147,23 +148,25 @@ def _begins_key(
     return True
 
 
-@kernel("uint8[::1](uint32[::1], int32[::1])")
-def plain_characters(table: npt.NDArray[np.uint32], kept_units: Ids32) -> Bytes8:
+@kernel("uint8[::1](uint32[::1], int64[::1])")
+def plain_characters(table: npt.NDArray[np.uint32], kept_units: Ids64) -> Bytes8:
     """Return, for each code point below 65,536, whether it stands for itself.
 
     Of ASCII characters: whenever another ASCII character or nothing follows; most letters begin a
-    key that ends in a combining mark. Of all others: whatever follows.
+    key that ends in a combining mark. Of all others: whatever follows. A space that no key begins
+    with, under the same condition, is LONE_SPACE.
     """
     plain = np.zeros(1 << 16, np.uint8)
     text = np.empty(3, np.uint8)
     for code in range(1, ASCII):
         text[0] = code
         length, _ = _longest_key(text, 0, 1, table)
-        changed = code == SPACE or length > 0
+        changed = length > 0
         for second in range(ASCII):
             text[1] = second
             changed |= _begins_key(text, 2, table, kept_units)
-        plain[code] = not changed
+        if not changed:
+            plain[code] = LONE_SPACE if code == SPACE else ITSELF
     for code in range(ASCII, 1 << 16):
         if code < 0x800:
             width = 2
@@ -172,5 +175,6 @@ def plain_characters(table: npt.NDArray[np.uint32], kept_units: Ids32) -> Bytes8
             width = 3
             text[0], text[1] = 0xE0 | code >> 12, 0x80 | code >> 6 & 0x3F
             text[2] = 0x80 | code & 0x3F
-        plain[code] = not _begins_key(text, width, table, kept_units)
+        if not _begins_key(text, width, table, kept_units):
+            plain[code] = ITSELF
     return plain

@@ -20,22 +20,22 @@ import numpy as np
 from service.numerics.dtypes import Bytes8, Ids32, Ids64, Vector64
 from service.numerics.kernels import kernel
 from service.numerics.lattice.logspace import list_arcs, log_sum
+from service.numerics.lattice.trie import NOWHERE, rank_at, step
 
 
 @kernel()
-def _descend(data: Bytes8, place: int, units: Ids32) -> int:
-    """Return the node that the rest of the text leads to, or -1 where no piece begins with it."""
-    node = 0
+def _descend(data: Bytes8, place: int, units: Ids64) -> int:
+    """Return the node that the rest of the text leads to, NOWHERE where no piece begins with it."""
+    node = units[0]
     for here in range(place, len(data)):
-        child = units[node] ^ (np.int64(data[here]) << 2)
-        if units[child + 1] != node:
-            return -1
-        node = child
-    return node
+        node = step(units, node, data[here])
+        if node == NOWHERE:
+            break
+    return int(node)
 
 
 @kernel()
-def _below(root: int, units: Ids32, found: Ids32) -> int:
+def _below(root: int, units: Ids64, found: Ids32) -> int:
     """Write every piece longer than the one at a node that begins with it; return how many."""
     stack = np.empty(256, np.int64)
     stack[0] = root
@@ -48,37 +48,36 @@ def _below(root: int, units: Ids32, found: Ids32) -> int:
             longer[:depth] = stack[:depth]
             stack = longer
         for byte in range(255, -1, -1):
-            child = units[node] ^ (byte << 2)
-            if units[child + 1] == node:
+            child = step(units, node, byte)
+            if child != NOWHERE:
                 stack[depth] = child
                 depth += 1
-        if node != root and units[node + 2] >= 0:
-            found[count] = units[node + 2]
+        if node != root and rank_at(node) > 0:
+            found[count] = rank_at(node) - 1
             count += 1
     return count
 
 
-@kernel("int64(uint8[::1], int64, int64, int32[::1])")
-def first_open_place(data: Bytes8, start: int, longest: int, units: Ids32) -> int:
+@kernel("int64(uint8[::1], int64, int64, int64[::1])")
+def first_open_place(data: Bytes8, start: int, longest: int, units: Ids64) -> int:
     """Return the first place from which a longer piece may cross the end; len(data) for none."""
     for place in range(max(start, len(data) - longest), len(data)):
         node = _descend(data, place, units)
-        if node >= 0:
+        if node != NOWHERE:
             for byte in range(256):
-                child = units[node] ^ (byte << 2)
-                if units[child + 1] == node:
+                if step(units, node, byte) != NOWHERE:
                     return place
     return len(data)
 
 
 @kernel(
-    "int64(uint8[::1], int64, int32[::1], float64[::1], int64[::1], float64[::1], "
-    "int32[::1], int32[::1], float64[::1])"
+    "int64(uint8[::1], int64, int64[::1], float64[::1], int64[::1], float64[::1], int32[::1], "
+    "int32[::1], float64[::1])"
 )
 def cover_end(
     data: Bytes8,
     start: int,
-    units: Ids32,
+    units: Ids64,
     logs: Vector64,
     rules: Ids64,
     masses: Vector64,
@@ -113,8 +112,8 @@ def cover_end(
         count = list_arcs(data, place, size, units, rules, arcs, stops)
         for arc in range(count):
             terms[arc] = logs[arcs[arc]] + masses[stops[arc]]
-        node = _descend(data, place, units) if size - place < rules[2] else -1
-        across = _below(node, units, crossing) if node >= 0 else 0
+        node = _descend(data, place, units) if size - place < rules[2] else NOWHERE
+        across = _below(node, units, crossing) if node != NOWHERE else 0
         for number in range(across):
             terms[count + number] = logs[crossing[number]]
         masses[place] = log_sum(terms, count + across)

@@ -29,6 +29,7 @@ from service.numerics.dtypes import Bytes8, Ids32, Ids64, Vector64
 from service.numerics.kernels import kernel
 from service.numerics.lattice.charsmap import char_width
 from service.numerics.lattice.philox import philox, unit
+from service.numerics.lattice.trie import NOWHERE, rank_at, step
 
 # Places of `rules`, an int64 array that describes the vocabulary to the kernels.
 UNKNOWN, BY_CHARS, LONGEST = range(3)
@@ -39,6 +40,9 @@ _LOW, _HIGH = 1e-100, 1e100  # outside of these the exponent is changed
 _LOWEST, _HIGHEST = 1e-250, 1e250  # outside of these precision would be lost
 LARGEST_LOG_WEIGHT = 115.0  # exp of it times the lowest B is still a normal number
 _LN2 = math.log(2.0)
+
+ENDS = 32  # an arc packs the id of its piece, and below this bit where it ends
+END_BITS = (1 << ENDS) - 1
 
 
 @kernel()
@@ -59,34 +63,32 @@ def _rescale(mass: Vector64, first: int, last: int) -> int:
 
 
 @kernel()
-def _filter_text(  # noqa: C901, PLR0912 - the hot loop: a call a position would cost half of it
+def _filter_text(  # noqa: C901 - the hot loop: a call a position would cost half of it
     data: Bytes8,
     bounds: Ids64,
     fixed: Ids32,
     first: int,
     last: int,
-    units: Ids32,
+    units: Ids64,
     weights: Vector64,
     rules: Ids64,
     mass: Vector64,
     firsts: Ids32,
     parts: Vector64,
-    pieces: Ids32,
-    ends: Ids32,
+    arcs: Ids64,
 ) -> tuple[int, float]:
     """Fill B and list the arcs of every place for the segments of one text.
 
-    The arcs of place s lie from `firsts[s]` to `firsts[s - 1]`, each with the running sum of W B.
+    The arcs of place s lie from `firsts[s + 1]` to `firsts[s]`, each with the running sum of W B.
 
     Returns:
         OK and log Z; UNCOVERED where no path exists, OUT_OF_RANGE where only logarithms keep
         precision, FULL where the arcs need more room.
     """
     origin = bounds[first]
-    end = bounds[last] - origin
-    unknown = weights[len(weights) - 1]
+    length = len(data)
     by_chars = rules[BY_CHARS] != 0
-    mass[end] = 1.0
+    mass[length] = 1.0
     shift = 0
     size = 0
     for segment in range(last - 1, first - 1, -1):
@@ -98,37 +100,37 @@ def _filter_text(  # noqa: C901, PLR0912 - the hot loop: a call a position would
             continue
         for place in range(stop - 1, start - 1, -1):
             firsts[place + 1] = size
-            lead = data[origin + place]
+            lead = data[place]
             if by_chars and lead & 0xC0 == 0x80:
                 mass[place] = 0.0  # inside a character
                 continue
             if size + stop - place + 1 > len(parts):
                 return FULL, 0.0
-            total = 0.0
-            node = 0
             alone = place + (char_width(lead) if by_chars else 0)
             seen = not by_chars
-            for here in range(place + 1, stop + 1):
-                child = units[node] ^ (np.int64(data[origin + here - 1]) << 2)
-                if units[child + 1] != node:
+            total = 0.0
+            node = units[0]
+            for here in range(place, stop):
+                node = step(units, node, data[here])
+                if node == NOWHERE:
                     break
-                node = child
-                piece = units[node + 2]
-                if piece >= 0:
-                    part = weights[piece] * mass[here]
-                    seen |= here == alone
-                    if part > 0.0:
-                        total += part
-                        parts[size], pieces[size], ends[size] = total, piece, here
-                        size += 1
+                rank = rank_at(node)
+                end = here + 1
+                part = weights[rank] * mass[end]
+                total += part
+                # Where no piece ends the weight is zero, and the next arc takes this place: adding
+                # nothing is cheaper than a branch that no processor can foresee.
+                parts[size], arcs[size] = total, (rank - 1) << ENDS | end
+                size += part > 0.0
+                seen |= end == alone and rank > 0
             if not seen:
-                here = min(alone, stop)
-                total += unknown * mass[here]
-                parts[size], pieces[size], ends[size] = total, -1, here
+                end = min(alone, stop)
+                total += weights[len(weights) - 1] * mass[end]
+                parts[size], arcs[size] = total, -1 << ENDS | end
                 size += 1
             mass[place] = total
             if total != 0.0 and (total < _LOW or total > _HIGH):
-                power = _rescale(mass, place, min(place + rules[LONGEST], end))
+                power = _rescale(mass, place, min(place + rules[LONGEST], length))
                 if power == _LOST:
                     return OUT_OF_RANGE, 0.0
                 shift += power
@@ -187,8 +189,7 @@ def _draw_path(
     byte_ids: Ids32,
     firsts: Ids32,
     parts: Vector64,
-    pieces: Ids32,
-    stops: Ids32,
+    arcs: Ids64,
     key: Ids64,
     sample: np.uint64,
     name: np.uint64,
@@ -220,7 +221,7 @@ def _draw_path(
             goal = unit(words[3 - left]) * parts[final]
             while arc < final and parts[arc] <= goal:
                 arc += 1
-            piece, end = pieces[arc], stops[arc]
+            piece, end = arcs[arc] >> ENDS, arcs[arc] & END_BITS
             if piece >= 0:
                 total += scores[piece]
                 ids[size], ends[size] = piece, end
@@ -229,17 +230,7 @@ def _draw_path(
             else:
                 total += scores[len(scores) - 1]
                 size = emit(
-                    piece,
-                    place,
-                    end,
-                    data,
-                    origin,
-                    rules,
-                    byte_ids,
-                    ids,
-                    ends,
-                    size,
-                    after_unknown,
+                    piece, place, end, data, 0, rules, byte_ids, ids, ends, size, after_unknown
                 )
                 after_unknown = True
             place = end
@@ -247,17 +238,17 @@ def _draw_path(
 
 
 @kernel(
-    "UniTuple(int64, 2)(uint8[::1], int64[::1], int32[::1], int64[::1], int32[::1], float64[::1], "
-    "float64[::1], int64[::1], int32[::1], uint64[::1], uint64[::1], int64, float64, float64[::1], "
-    "int32[::1], float64[::1], int32[::1], int32[::1], int32[::1], int32[::1], int64[::1], "
-    "float64[::1], float64[::1])"
+    "UniTuple(int64, 2)(uint8[::1], int64[::1], int32[::1], int64[::1], int64[::1], "
+    "float64[::1], float64[::1], int64[::1], int32[::1], uint64[::1], uint64[::1], int64, "
+    "float64, float64[::1], int32[::1], float64[::1], int64[::1], int32[::1], int32[::1], "
+    "int64[::1], float64[::1], float64[::1])"
 )
 def sample_texts(
     data: Bytes8,
     bounds: Ids64,
     fixed: Ids32,
     groups: Ids64,
-    units: Ids32,
+    units: Ids64,
     weights: Vector64,
     scores: Vector64,
     rules: Ids64,
@@ -269,8 +260,7 @@ def sample_texts(
     mass: Vector64,
     firsts: Ids32,
     parts: Vector64,
-    pieces: Ids32,
-    stops: Ids32,
+    arcs: Ids64,
     ids: Ids32,
     ends: Ids32,
     counts: Ids64,
@@ -285,7 +275,7 @@ def sample_texts(
         fixed: (segments,) the id of a segment that is one piece, -1 for a lattice.
         groups: (texts + 1,) the first segment of each text.
         units: of the trie.
-        weights: (v + 1,) exp(α l); the last is that of an unknown character.
+        weights: (v + 2,) exp(α l) by rank, 0 for rank 0; the last is of an unknown character.
         scores: (v + 1,) l.
         rules: see this module's constants.
         byte_ids: (256,) ids of single bytes, or empty where unknown characters are fused.
@@ -296,8 +286,7 @@ def sample_texts(
         mass: scratch, at least the longest text + 1.
         firsts: scratch, as long as `mass`.
         parts: scratch for arcs.
-        pieces: scratch for arcs.
-        stops: scratch for arcs.
+        arcs: scratch for arcs.
         ids: out, long enough for one id a byte and sample.
         ends: out, where each piece ends in its text.
         counts: out, (texts * samples,) ids of each path.
@@ -312,20 +301,9 @@ def sample_texts(
     for text in range(len(groups) - 1):
         first, last = groups[text], groups[text + 1]
         row = text * samples
+        own = data[bounds[first] : bounds[last]]
         status, log_z = _filter_text(
-            data,
-            bounds,
-            fixed,
-            first,
-            last,
-            units,
-            weights,
-            rules,
-            mass,
-            firsts,
-            parts,
-            pieces,
-            stops,
+            own, bounds, fixed, first, last, units, weights, rules, mass, firsts, parts, arcs
         )
         if status == FULL:
             return -1, 0
@@ -337,7 +315,7 @@ def sample_texts(
         log_partitions[text] = log_z
         for sample in range(samples):
             grown, total = _draw_path(
-                data,
+                own,
                 bounds,
                 fixed,
                 first,
@@ -347,8 +325,7 @@ def sample_texts(
                 byte_ids,
                 firsts,
                 parts,
-                pieces,
-                stops,
+                arcs,
                 key,
                 np.uint64(sample),
                 names[text],

@@ -25,6 +25,7 @@ from service.numerics.kernels import kernel
 from service.numerics.lattice.charsmap import char_width
 from service.numerics.lattice.linear import BY_CHARS, emit
 from service.numerics.lattice.philox import philox, unit
+from service.numerics.lattice.trie import NOWHERE, rank_at, step
 
 
 @kernel()
@@ -32,7 +33,7 @@ def list_arcs(
     data: Bytes8,
     place: int,
     stop: int,
-    units: Ids32,
+    units: Ids64,
     rules: Ids64,
     pieces: Ids32,
     ends: Ids64,
@@ -45,16 +46,16 @@ def list_arcs(
     if rules[BY_CHARS] and lead & 0xC0 == 0x80:
         return 0  # inside a character
     count = 0
-    node = 0
+    node = units[0]
     width = char_width(lead)
     alone = False
     for here in range(place, stop):
-        child = units[node] ^ (np.int64(data[here]) << 2)
-        if units[child + 1] != node:
+        node = step(units, node, data[here])
+        if node == NOWHERE:
             break
-        node = child
-        if units[node + 2] >= 0:
-            pieces[count], ends[count] = units[node + 2], here + 1
+        rank = rank_at(node)
+        if rank > 0:
+            pieces[count], ends[count] = rank - 1, here + 1
             count += 1
             if here + 1 - place == width:
                 alone = True
@@ -79,13 +80,13 @@ def log_sum(numbers: Vector64, count: int) -> float:
 
 
 @kernel(
-    "void(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], int64[::1], float64[::1])"
+    "void(uint8[::1], int64[::1], int32[::1], int64[::1], float64[::1], int64[::1], float64[::1])"
 )
 def filter_log(
     data: Bytes8,
     bounds: Ids64,
     fixed: Ids32,
-    units: Ids32,
+    units: Ids64,
     logs: Vector64,
     rules: Ids64,
     masses: Vector64,
@@ -110,15 +111,15 @@ def filter_log(
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], "
-    "int64[::1], int32[::1], float64[::1], uint64[::1], uint64, int64, int32[::1], int32[::1], "
-    "int64[::1], float64[::1])"
+    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], float64[::1], int64[::1], "
+    "int32[::1], float64[::1], uint64[::1], uint64, int64, int32[::1], int32[::1], int64[::1], "
+    "float64[::1])"
 )
 def sample_text_log(
     data: Bytes8,
     bounds: Ids64,
     fixed: Ids32,
-    units: Ids32,
+    units: Ids64,
     logs: Vector64,
     rules: Ids64,
     byte_ids: Ids32,
@@ -178,14 +179,14 @@ def sample_text_log(
 
 
 @kernel(
-    "Tuple((float64, float64))(uint8[::1], int64[::1], int32[::1], int32[::1], "
-    "float64[::1], int64[::1], boolean, float64[::1], float64[::1])"
+    "Tuple((float64, float64))(uint8[::1], int64[::1], int32[::1], int64[::1], float64[::1], "
+    "int64[::1], boolean, float64[::1], float64[::1])"
 )
 def measure_text(
     data: Bytes8,
     bounds: Ids64,
     fixed: Ids32,
-    units: Ids32,
+    units: Ids64,
     logs: Vector64,
     rules: Ids64,
     as_bytes: bool,
@@ -233,14 +234,14 @@ def measure_text(
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], "
-    "int64[::1], float64[::1], float64[::1], int32[::1], int32[::1], int32[::1], float64[::1])"
+    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], float64[::1], int64[::1], "
+    "float64[::1], float64[::1], int32[::1], int32[::1], int32[::1], float64[::1])"
 )
 def list_marginals(
     data: Bytes8,
     bounds: Ids64,
     fixed: Ids32,
-    units: Ids32,
+    units: Ids64,
     logs: Vector64,
     rules: Ids64,
     masses: Vector64,
@@ -279,13 +280,13 @@ def list_marginals(
 
 
 @kernel(
-    "float64(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], int64[::1], int64[::1])"
+    "float64(uint8[::1], int64[::1], int32[::1], int64[::1], float64[::1], int64[::1], int64[::1])"
 )
 def score_cuts(
     data: Bytes8,
     bounds: Ids64,
     fixed: Ids32,
-    units: Ids32,
+    units: Ids64,
     logs: Vector64,
     rules: Ids64,
     cuts: Ids64,

@@ -14,6 +14,7 @@ Source: the file format of sentencepiece; the table's layout is that of darts-cl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ from service.numerics.lattice.charsmap import (
     ASCII,
     IN_DATA,
     IN_STRINGS,
+    ITSELF,
+    LONE_SPACE,
     SPACE,
     next_chunk,
     plain_characters,
@@ -35,6 +38,8 @@ _REPLACEMENT = np.array([0xEF, 0xBF, 0xBD], dtype=np.uint8)  # U+FFFD
 # Places of the rules array.
 _PREFIX, _COLLAPSE, _ESCAPE, _SUFFIX, _KEEP_TRAILING = range(5)
 _MOST_BYTES = 1 << 28
+NO_ORIGINS = np.empty(0, np.int32)
+_MARGIN = 16  # bytes of a mark before and after a text, and some
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,7 @@ class Normaliser:
     open_flags: Ids64
 
 
-@dataclass(frozen=True, slots=True)
-class Normalised:
+class Normalised(NamedTuple):
     """Hold normalised texts, one after another.
 
     Attributes:
@@ -128,11 +132,11 @@ def normalise(
     """
     flags = normaliser.open_flags if keep_trailing else normaliser.flags
     texts = len(bounds) - 1
-    capacity = 2 * len(data) + 64 * texts + 64
+    capacity = 3 * len(data) + _MARGIN * (texts + 1)
     while capacity <= _MOST_BYTES:
         out = np.empty(capacity, np.uint8)
         ends = np.empty(texts + 1, np.int64)
-        origins = np.empty(capacity + texts if aligned else 0, np.int32)
+        origins = np.empty(capacity + texts, np.int32) if aligned else NO_ORIGINS
         size = _normalise(
             data,
             bounds,
@@ -219,7 +223,7 @@ def _skip_spaces(
     end: int,
     table: npt.NDArray[np.uint32],
     strings: Bytes8,
-    units: Ids32,
+    units: Ids64,
 ) -> int:
     """Return the place of the first chunk that is no space."""
     while place < end:
@@ -237,30 +241,23 @@ def _note(origins: Ids32, first: int, last: int, origin: int) -> None:
 
 
 @kernel()
-def _plain_width(data: Bytes8, place: int, end: int, plain: Bytes8) -> int:
-    """Return the bytes of a character that is known to stand for itself, 0 for any other."""
-    lead = np.int64(data[place])
-    if lead < ASCII:
-        alone = place + 1 == end or data[place + 1] < ASCII
-        return 1 if alone and plain[lead] else 0
+def _code_point(data: Bytes8, place: int) -> int:
+    """Return the code point of a character of two or three bytes."""
+    lead, second = np.int64(data[place]), np.int64(data[place + 1]) & 0x3F
     if lead < 0xE0:
-        code = (lead & 0x1F) << 6 | np.int64(data[place + 1]) & 0x3F
-        return 2 if plain[code] else 0
-    if lead < 0xF0:
-        code = (np.int64(data[place + 1]) & 0x3F) << 6 | np.int64(data[place + 2]) & 0x3F
-        return 3 if plain[(lead & 0x0F) << 12 | code] else 0
-    return 0
+        return int((lead & 0x1F) << 6 | second)
+    return int((lead & 0x0F) << 12 | second << 6 | np.int64(data[place + 2]) & 0x3F)
 
 
 @kernel()
-def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it would hide the rules
+def _normalise_one(  # noqa: C901, PLR0912, PLR0915 - a call a byte would cost most of the time
     data: Bytes8,
     begin: int,
     end: int,
     table: npt.NDArray[np.uint32],
     strings: Bytes8,
     plain: Bytes8,
-    units: Ids32,
+    units: Ids64,
     flags: Ids64,
     out: Bytes8,
     size: int,
@@ -271,7 +268,8 @@ def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it
 
     `shift` is how far the text's origins stand behind its bytes.
     """
-    escape, collapse = flags[_ESCAPE], flags[_COLLAPSE]
+    escape, collapse = flags[_ESCAPE], flags[_COLLAPSE] != 0
+    aligned = len(origins) > 0
     first = size
     place = begin
     if collapse:
@@ -283,12 +281,28 @@ def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it
         grown = _write_mark(out, size, escape)
         _note(origins, size + shift, grown + shift, place - begin)
         size = grown
-    after_space = collapse != 0
+    after_space = collapse
     while place < end:
-        if size + 8 > len(out):
-            return -1
-        width = _plain_width(data, place, end, plain)
-        if width > 0:
+        lead = data[place]
+        if lead < ASCII and (place + 1 == end or data[place + 1] < ASCII):
+            if plain[lead] == ITSELF:
+                out[size] = lead
+                if aligned:
+                    origins[size + shift] = place - begin
+                size += 1
+                place += 1
+                after_space = False
+                continue
+            if plain[lead] == LONE_SPACE:
+                if not after_space:
+                    grown = _write_mark(out, size, escape)
+                    _note(origins, size + shift, grown + shift, place - begin)
+                    size = grown
+                    after_space = collapse
+                place += 1
+                continue
+        elif ASCII <= lead < 0xF0 and plain[_code_point(data, place)] == ITSELF:
+            width = 2 if lead < 0xE0 else 3
             for here in range(width):
                 out[size + here] = data[place + here]
             _note(origins, size + shift, size + shift + width, place - begin)
@@ -299,16 +313,15 @@ def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it
         kind, start, stop, consumed = next_chunk(data, place, end, table, strings, units)
         while after_space and start < stop and _byte(kind, start, data, strings) == SPACE:
             start += 1
-        if size + 3 * (stop - start) + 8 > len(out):
-            return -1
         if start < stop:
+            # What is left needs three bytes for each of its own at most, unless a table says more.
+            if size + 3 * (stop - start + end - place) + _MARGIN > len(out):
+                return -1
             grown = _copy_chunk(kind, start, stop, data, strings, escape, out, size)
             _note(origins, size + shift, grown + shift, place - begin)
             size = grown
-            after_space = _byte(kind, stop - 1, data, strings) == SPACE
+            after_space = collapse and _byte(kind, stop - 1, data, strings) == SPACE
         place += consumed
-        if not collapse:
-            after_space = False
     if collapse and not flags[_KEEP_TRAILING]:
         while _ends_with_mark(out, first, size, escape):
             size -= 3 if escape else 1
@@ -323,7 +336,7 @@ def _normalise_one(  # noqa: C901, PLR0912 - one loop over the text; parts of it
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], uint32[::1], uint8[::1], uint8[::1], int32[::1], "
+    "int64(uint8[::1], int64[::1], uint32[::1], uint8[::1], uint8[::1], int64[::1], "
     "int64[::1], uint8[::1], int64[::1], int32[::1])"
 )
 def _normalise(
@@ -332,7 +345,7 @@ def _normalise(
     table: npt.NDArray[np.uint32],
     strings: Bytes8,
     plain: Bytes8,
-    units: Ids32,
+    units: Ids64,
     flags: Ids64,
     out: Bytes8,
     ends: Ids64,
@@ -342,7 +355,7 @@ def _normalise(
     size = 0
     ends[0] = 0
     for text in range(len(bounds) - 1):
-        if size + 16 > len(out):
+        if size + 3 * (bounds[text + 1] - bounds[text]) + _MARGIN > len(out):
             return -1
         size = _normalise_one(
             data,

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from service.numerics.dtypes import Ids32, Ids64, Vector64
+from service.numerics.dtypes import Ids32, Ids64, Vector32, Vector64
 from service.numerics.lattice.best import best_texts, longest_texts
 from service.numerics.lattice.linear import sample_texts
 from service.numerics.lattice.logspace import filter_log, sample_text_log
 from service.numerics.lattice.vocabulary import MOST_PIECE_BYTES, Segments, Vocabulary
 
 
-@dataclass(frozen=True, slots=True)
-class Paths:
+class Paths(NamedTuple):
     """Hold segmentations, one after another.
 
     Attributes:
@@ -30,8 +30,7 @@ class Paths:
     counts: Ids64
 
 
-@dataclass(frozen=True, slots=True)
-class Sampled:
+class Sampled(NamedTuple):
     """Hold sampled segmentations.
 
     Attributes:
@@ -47,14 +46,23 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class _Scratch:
-    """Hold what the kernels write on the way: places of a text, and arcs between them."""
+    """Hold what the kernels write on the way.
 
-    numbers: Vector64
+    Attributes:
+        mass: of each place of a text.
+        single: best sum at each place, where it is kept as float32.
+        firsts: first arc of each place.
+        ways: best way to each place.
+        parts: running sums over arcs.
+        arcs: the arcs.
+    """
+
+    mass: Vector64
+    single: Vector32
     firsts: Ids32
-    backs: Ids32
+    ways: Ids64
     parts: Vector64
-    pieces: Ids32
-    stops: Ids32
+    arcs: Ids64
 
 
 class _Kept(threading.local):
@@ -68,22 +76,24 @@ _KEPT_BYTES = 16_384  # texts up to here share the kept scratch
 _ARCS_A_BYTE = (
     8  # measured: 2 to 5 in English and Chinese; more is asked for where it is not enough
 )
-_SMALL = 4096  # ids; arrays up to here are handed out whole, longer ones are trimmed
 
 
 def _make_scratch(places: int, arcs: int) -> _Scratch:
     return _Scratch(
         np.empty(places, np.float64),
+        np.empty(places, np.float32),
         np.empty(places, np.int32),
-        np.empty(places, np.int32),
+        np.empty(places, np.int64),
         np.empty(arcs, np.float64),
-        np.empty(arcs, np.int32),
-        np.empty(arcs, np.int32),
+        np.empty(arcs, np.int64),
     )
 
 
-def _scratch(places: int, arcs_a_byte: int = _ARCS_A_BYTE) -> _Scratch:
-    """Return scratch for so many places; pages that are not touched cost nothing."""
+def _scratch(segments: Segments, arcs_a_byte: int = _ARCS_A_BYTE) -> _Scratch:
+    """Return scratch for the longest text; pages that are not touched cost nothing."""
+    places = len(segments.data) + 1
+    if places > _KEPT_BYTES:
+        places = int(np.diff(segments.starts).max()) + 1
     if places > _KEPT_BYTES or arcs_a_byte > _ARCS_A_BYTE:
         return _make_scratch(places, arcs_a_byte * places + MOST_PIECE_BYTES)
     if _KEPT.scratch is None:
@@ -94,7 +104,7 @@ def _scratch(places: int, arcs_a_byte: int = _ARCS_A_BYTE) -> _Scratch:
 
 def best_paths(vocabulary: Vocabulary, segments: Segments) -> Paths:
     """Return the best segmentation of every text; a text that no piece covers has count -1."""
-    scratch = _scratch(len(segments.data) + 1)
+    scratch = _scratch(segments)
     room = len(segments.data) + len(segments.fixed)
     ids, ends = np.empty(room, np.int32), np.empty(room, np.int32)
     counts = np.empty(len(segments.groups) - 1, np.int64)
@@ -107,15 +117,13 @@ def best_paths(vocabulary: Vocabulary, segments: Segments) -> Paths:
         vocabulary.best_scores,
         vocabulary.rules,
         vocabulary.byte_ids,
-        vocabulary.single,
-        scratch.numbers,
-        scratch.firsts,
-        scratch.backs,
+        scratch.single if vocabulary.best_scores.dtype == np.float32 else scratch.mass,
+        scratch.ways,
         ids,
         ends,
         counts,
     )
-    return Paths(_trim(ids, size), _trim(ends, size), counts)
+    return Paths(ids[:size], ends[:size], counts)
 
 
 def longest_paths(vocabulary: Vocabulary, segments: Segments) -> Paths:
@@ -134,7 +142,7 @@ def longest_paths(vocabulary: Vocabulary, segments: Segments) -> Paths:
         ends,
         counts,
     )
-    return Paths(_trim(ids, size), _trim(ends, size), counts)
+    return Paths(ids[:size], ends[:size], counts)
 
 
 def sample_paths(
@@ -167,7 +175,7 @@ def sample_paths(
     size, failed = 0, texts
     arcs_a_byte = _ARCS_A_BYTE
     while vocabulary.fits_linear(alpha):
-        scratch = _scratch(len(segments.data) + 1, arcs_a_byte)
+        scratch = _scratch(segments, arcs_a_byte)
         size, failed = sample_texts(
             segments.data,
             segments.bounds,
@@ -182,11 +190,10 @@ def sample_paths(
             names,
             samples,
             alpha,
-            scratch.numbers,
+            scratch.mass,
             scratch.firsts,
             scratch.parts,
-            scratch.pieces,
-            scratch.stops,
+            scratch.arcs,
             ids,
             ends,
             counts,
@@ -196,7 +203,7 @@ def sample_paths(
         if size >= 0:
             break
         arcs_a_byte *= 4
-    paths = Paths(_trim(ids, size), _trim(ends, size), counts)
+    paths = Paths(ids[:size], ends[:size], counts)
     found = Sampled(paths, log_probs, log_partitions)
     if not failed:
         return found
@@ -269,12 +276,8 @@ def _sample_in_logs(
             counts[row],
             log_probs[row],
         )
-        parts.append((_trim(ids, size), _trim(ends, size)))
+        parts.append((ids[:size], ends[:size]))
     empty = np.empty(0, np.int32)
     ids = np.concatenate([empty, *(part[0] for part in parts)])
     ends = np.concatenate([empty, *(part[1] for part in parts)])
     return Sampled(Paths(ids, ends, counts), log_probs, log_partitions)
-
-
-def _trim(numbers: Ids32, size: int) -> Ids32:
-    return numbers[:size] if len(numbers) <= _SMALL else numbers[:size].copy()

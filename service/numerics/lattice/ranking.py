@@ -21,14 +21,14 @@ from service.numerics.lattice.logspace import list_arcs
 
 
 @kernel(
-    "void(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], int64[::1], "
-    "int64, float64[:, ::1], int32[:, ::1], int32[:, ::1], int32[:, ::1])"
+    "void(uint8[::1], int64[::1], int32[::1], int64[::1], float64[::1], int64[::1], int64, "
+    "float64[:, ::1], int32[:, ::1], int32[:, ::1], int32[:, ::1])"
 )
 def rank_ways(
     data: Bytes8,
     bounds: Ids64,
     fixed: Ids32,
-    units: Ids32,
+    units: Ids64,
     scores: Vector64,
     rules: Ids64,
     most: int,

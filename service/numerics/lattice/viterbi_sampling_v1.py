@@ -62,14 +62,14 @@ def _read_back(
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], int64[::1], "
+    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], float64[::1], int64[::1], "
     "int32[::1], uint64[::1], uint64, int64, int32[::1], int32[::1], int64[::1], float64[::1])"
 )
 def sample_text_v1(
     data: Bytes8,
     bounds: Ids64,
     fixed: Ids32,
-    units: Ids32,
+    units: Ids64,
     logs: Vector64,
     rules: Ids64,
     byte_ids: Ids32,

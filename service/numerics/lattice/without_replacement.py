@@ -86,7 +86,7 @@ def _longer(numbers: np.ndarray) -> np.ndarray:
 
 
 @kernel(
-    "int64(uint8[::1], int64[::1], int32[::1], int32[::1], float64[::1], int64[::1], "
+    "int64(uint8[::1], int64[::1], int32[::1], int64[::1], float64[::1], int64[::1], "
     "int32[::1], float64[::1], uint64[::1], uint64, int64, int32[::1], int32[::1], int64[::1], "
     "float64[::1], float64[::1])"
 )
@@ -94,7 +94,7 @@ def draw_distinct(  # noqa: C901, PLR0912, PLR0915 - one search; its parts share
     data: Bytes8,
     bounds: Ids64,
     fixed: Ids32,
-    units: Ids32,
+    units: Ids64,
     logs: Vector64,
     rules: Ids64,
     byte_ids: Ids32,

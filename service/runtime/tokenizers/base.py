@@ -6,15 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-
-import numpy as np
+from typing import NamedTuple
 
 from service.errors import InvalidInput
 from service.numerics.dtypes import Ids32, Ids64
 from service.numerics.lattice.paths import Paths, best_paths
 from service.numerics.lattice.vocabulary import Segments, Vocabulary
-
-NO_ORIGINS = np.empty(0, dtype=np.int32)
 
 
 class Kind(StrEnum):
@@ -25,8 +22,7 @@ class Kind(StrEnum):
     WORDPIECE = "wordpiece"
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """Hold normalised texts, ready to be segmented.
 
     Attributes:

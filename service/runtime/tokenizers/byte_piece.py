@@ -14,8 +14,9 @@ from typing import NoReturn
 import numpy as np
 
 from service.errors import InvalidInput
+from service.numerics.lattice.normaliser import NO_ORIGINS
 from service.numerics.lattice.vocabulary import Segments, make_vocabulary
-from service.runtime.tokenizers.base import NO_ORIGINS, Kind, PieceTokenizer, Prepared
+from service.runtime.tokenizers.base import Kind, PieceTokenizer, Prepared
 from service.runtime.tokenizers.limits import MOST_PIECES, check_pieces
 
 _SPECIAL = ("<pad>", "<bos>", "<eos>")

@@ -17,9 +17,10 @@ from tokenizers import Encoding, Tokenizer
 
 from service.errors import InvalidInput
 from service.numerics.dtypes import Ids32
+from service.numerics.lattice.normaliser import NO_ORIGINS
 from service.numerics.lattice.paths import Paths, longest_paths
 from service.numerics.lattice.vocabulary import NO_BYTES, Segments, Vocabulary, make_vocabulary
-from service.runtime.tokenizers.base import NO_ORIGINS, Dropout, Kind, PieceTokenizer, Prepared
+from service.runtime.tokenizers.base import Dropout, Kind, PieceTokenizer, Prepared
 from service.runtime.tokenizers.limits import MOST_PIECES, check_pieces, check_scores
 from service.runtime.tokenizers.merges import MergeTable, make_table, merge_texts
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from service.errors import InvalidInput
 from service.numerics.dtypes import Bytes8, Ids32, Vector64
-from service.numerics.lattice.normaliser import Normalised, make_normaliser, normalise
+from service.numerics.lattice.normaliser import NO_ORIGINS, Normalised, make_normaliser, normalise
 from service.numerics.lattice.paths import Paths
 from service.numerics.lattice.trie import Trie, build_trie
 from service.numerics.lattice.vocabulary import Segments, Vocabulary, make_vocabulary, one_each
-from service.runtime.tokenizers.base import NO_ORIGINS, Dropout, Kind, PieceTokenizer, Prepared
+from service.runtime.tokenizers.base import Dropout, Kind, PieceTokenizer, Prepared
 from service.runtime.tokenizers.merges import MergeTable, merge_texts, spell_merges
 from service.runtime.tokenizers.piece_model import (
     BPE_MODEL,
@@ -56,8 +56,7 @@ class SentencePiece(PieceTokenizer):
         """Return normalised texts; each is one segment."""
         data, bounds = join_texts(texts)
         found = normalise(self._normaliser, data, bounds, aligned=aligned, keep_trailing=open_ended)
-        count = len(texts)
-        segments = Segments(found.data, found.bounds, *one_each(count))
+        segments = Segments(found.data, found.bounds, *one_each(len(texts)))
         if not aligned:
             return Prepared(segments, NO_ORIGINS, NO_ORIGINS)
         return Prepared(segments, *_spans(found))
@@ -146,8 +145,7 @@ def _vocabulary(model: PieceModel) -> Vocabulary:
         unknown_id=model.unknown_id,
         unknown_score=unknown,
         byte_ids=model.byte_ids,
-        best_scores=best,
-        single=True,
+        best_scores=best.astype(np.float32),
     )
 
 
