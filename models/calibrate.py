@@ -180,7 +180,8 @@ def fit_layer(
     ):
         balanced = balance(weight, moment)
         basis = leading(moment * np.outer(balanced, balanced), rows)
-        arrays[f"layers.{layer}/{name}/rows"] = basis.astype(np.float16)
+        # Safetensors writes an array's memory, which is to lie row after row.
+        arrays[f"layers.{layer}/{name}/rows"] = np.ascontiguousarray(basis, dtype=np.float16)
         arrays[f"layers.{layer}/{name}/weight"] = balanced.astype(np.float32)
     return arrays
 
