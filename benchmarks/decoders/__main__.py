@@ -57,14 +57,16 @@ def main() -> None:
     prompts = judging_windows(family, text, count=PROMPTS, length=PROMPT_TOKENS)
     chosen = given.only or [name for name in scenarios if name != "peer" or given.gguf]
     before = os.getloadavg()
+    measured: dict[str, list[Bar]] = {}
+    for name in chosen:
+        say(f"{name} …")
+        measured[name] = [_named(name, bar) for bar in scenarios[name]()]
+    # Read last: another run may have written while this one measured.
     kept = (results.read(NAME) or {}).get("bars", [])
     bars: list[Bar] = []
-    for name, measure in scenarios.items():
-        if name in chosen:
-            say(f"{name} …")
-            bars += [_named(name, bar) for bar in measure()]
-        else:
-            bars += [_read(bar) for bar in kept if bar["what"].startswith(f"{name}: ")]
+    for name in scenarios:
+        before_it = [_read(bar) for bar in kept if bar["what"].startswith(f"{name}: ")]
+        bars += measured.get(name, before_it)
     settings = {"windows": given.windows, "length": given.length, "only": given.only}
     results.write(NAME, settings=settings, rounds=[], bars=bars, load_average_before=before)
     say(results.report([NAME]))
