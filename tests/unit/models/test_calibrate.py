@@ -12,7 +12,7 @@ from models.calibrate import (
     remainder,
     shared_direction,
 )
-from models.gguf.llama import describe
+from models.decoder.llama import describe
 from models.gguf.reader import parse_gguf
 from tests.support.gguf_files import tiny_llama
 

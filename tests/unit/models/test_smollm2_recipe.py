@@ -15,10 +15,10 @@ from models import catalogue
 from models.decoder.body import decoder_graph
 from models.decoder.conversions import Basis, Decoupled
 from models.decoder.description import Form
+from models.decoder.llama import describe, packed_weights
 from models.decoder.packed import PackedSource
 from models.decoder.storage import DataFile, write_graph
 from models.errors import RecipeError
-from models.gguf.llama import describe, packed_weights
 from models.gguf.reader import parse_gguf
 from models.recipes import smollm2
 from models.weights import parse_safetensors

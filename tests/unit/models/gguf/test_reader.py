@@ -7,9 +7,9 @@ import struct
 import numpy as np
 import pytest
 
+from models.decoder.llama import describe, packed_weights
 from models.errors import RecipeError
 from models.gguf.blocks import dequantise, four_bits
-from models.gguf.llama import describe, packed_weights
 from models.gguf.reader import parse_gguf
 from models.gguf.tokenizer import tokenizer_json
 from tests.support.gguf_files import Written, gguf_bytes, random_tensor, tiny_llama
