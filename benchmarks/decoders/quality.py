@@ -22,7 +22,7 @@ SCHEMES = {
         RopeScheme(name=RopeName.NTK_MIXED, factor=FACTOR), None, "<=", None,
     ),
     "pi, k = 4": (RopeScheme(name=RopeName.PI, factor=FACTOR), None, ">=", 2.0),
-    "log_n, 512": (RopeScheme(), ScaleScheme(name=ScaleName.LOG_N, length=512), "<=", 1.10),
+    "log_n, 512": (RopeScheme(), ScaleScheme(name=ScaleName.LOG_N, length=512), "<=", None),
     "log_n_dagger, 512": (
         RopeScheme(), ScaleScheme(name=ScaleName.LOG_N_DAGGER, length=512), "<=", 1.0,
     ),

@@ -33,7 +33,12 @@ class ServingRun:
         self.lengths = np.zeros(rows, dtype=np.int64)
 
     def step(
-        self, rows: Sequence[int], ids: Sequence[Sequence[int]], *, logits_from: int = 0
+        self,
+        rows: Sequence[int],
+        ids: Sequence[Sequence[int]],
+        *,
+        logits_from: int = 0,
+        q_scale: float = 1.0,
     ) -> NDArray[np.float32]:
         """Append `ids` (rows, S) to the rows and return their logits (rows, R, vocabulary)."""
         chosen, new = list(rows), np.array(ids, dtype=np.int64)
@@ -45,7 +50,8 @@ class ServingRun:
         after = self.lengths[chosen]
         feeds = {
             "input_ids": new,
-            "q_cos": cos, "q_sin": sin, "k_cos": cos, "k_sin": sin,
+            "q_cos": cos * np.float32(q_scale), "q_sin": sin * np.float32(q_scale),
+            "k_cos": cos, "k_sin": sin,
             "seqlens_k": (after - 1).astype(np.int32),
             "total_length": np.array([after.max()], dtype=np.int32),
             "logits_from": np.array([logits_from]),

@@ -91,21 +91,21 @@ def test_absorbed_form_is_the_decoupled_one(folder: Path) -> None:
 
 
 def test_one_key_head_decouples_without_loss(tmp_path: Path) -> None:
-    """All of a single key is the shared rotated key; the latent then holds the values alone."""
+    """All of a single key is the shared rotated key; the latent then holds nothing of it."""
     content = tiny_llama(layers=1, hidden=64, heads=4, kv_heads=1, inner=32)
     file = parse_gguf(content)
     llama = describe(file)
     sizes, width = llama.sizes, llama.sizes.head_dim
-    rows = np.hstack([np.zeros((width, width)), np.eye(width)]).astype(np.float16)
+    rows = np.eye(2 * width, dtype=np.float16)
     weight = np.linspace(0.5, 2, 2 * width).astype(np.float32)
     basis = Basis(rows, weight, np.ones((1, width), dtype=np.float32))
     native = Form("mqa", 1, width**-0.5)
-    form = replace(native, formula="mla", kv_rank=width, rope_dim=width)
+    form = replace(native, formula="mla", kv_rank=2 * width, rope_dim=width)
     data, bases = DataFile("weights.bin"), DataFile("bases.bin")
     weights = packed_weights(file, llama)
     plain = PackedSource(weights, file=data)
     shared = Decoupled(
-        PackedSource(weights, file=data), sizes=sizes, kv_heads=1, rank=width,
+        PackedSource(weights, file=data), sizes=sizes, kv_heads=1, rank=2 * width,
         bases={0: basis}, prefix="one", file=bases,
     )  # fmt: skip
     graphs = {

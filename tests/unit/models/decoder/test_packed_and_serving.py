@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,12 @@ def open_serving(folder: Path, *, rows: int = 4) -> ServingRun:
     )  # fmt: skip
 
 
-def float_logits(folder: Path) -> NDArray[np.float32]:
+def float_logits(folder: Path, *, q_scale: float = 1.0) -> NDArray[np.float32]:
     family, form = tiny_family()
     sizes = family.llama.sizes
     run = DecoderRun(
         folder / f"{NATIVE}.onnx", sizes=sizes, form=form,
-        positions=direct(sizes.head_dim, base=ROPE_BASE),
+        positions=replace(direct(sizes.head_dim, base=ROPE_BASE), row_scale=lambda _: q_scale),
     )  # fmt: skip
     logits: NDArray[np.float32] = run.step(np.array([IDS]))["logits"][0]
     return logits
@@ -94,6 +95,15 @@ def test_serving_graph_is_the_float_graph_but_for_8_bit_activations(folder: Path
     found = open_serving(folder).step([0], [IDS])[0]
     error = np.sqrt(((found - wanted) ** 2).mean() / (wanted**2).mean())
     assert 0 < error < 0.03
+
+
+def test_scale_of_the_rows_lies_in_the_table_of_the_queries(folder: Path) -> None:
+    wanted = float_logits(folder, q_scale=3.0)
+    found = open_serving(folder).step([0], [IDS], q_scale=3.0)[0]
+    plain = float_logits(folder)
+    size = np.sqrt((wanted**2).mean())
+    assert np.sqrt(((found - wanted) ** 2).mean()) / size < 0.03
+    assert np.sqrt(((plain - wanted) ** 2).mean()) / size > 0.06
 
 
 def test_prompt_in_parts_and_steps_follow_the_whole_prompt(folder: Path) -> None:
