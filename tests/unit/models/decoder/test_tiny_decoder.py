@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from models.decoder.description import Form, Formula, cache_shapes
-from models.decoder.storage import DataFile
+from models.decoder.storage import ALIGNMENT, DataFile
+from models.graph import GraphBuilder
 from tests.support.decoder_reference import Positions, direct, leaky, reference_decoder
 from tests.support.decoder_runs import DecoderRun
 from tests.support.decoders import (
@@ -177,6 +178,15 @@ def test_folder_is_small_and_says_what_is_in_it(folder: Path) -> None:
     assert entry["default_variant"] == "gqa"
     assert entry["variants"]["mla"]["cache_elements"] == 12
     assert set(entry["files"]) == {path.name for path in folder.iterdir()} - {"manifest.json"}
+
+
+def test_arrays_begin_on_a_cache_line_and_lie_there_once() -> None:
+    file, graph = DataFile("any.bin"), GraphBuilder("any")
+    for name in ("a", "b", "a"):
+        file.refer(graph, name, np.ones(3, dtype=np.float32))
+    assert file.size == ALIGNMENT + 12
+    with pytest.raises(ValueError, match="already holds other bytes under 'a'"):
+        file.refer(graph, "a", np.zeros(3, dtype=np.float32))
 
 
 def test_same_seed_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
