@@ -10,8 +10,8 @@ kept     … the                    what all stems share
 Training text is written one way only, so among all rows of pieces that spell the removed bytes the
 ones that matter are those which the tokenizer itself writes: one *stem* for each place where the
 last piece may begin. Encoding x[:s] gives it, for the pieces before a border do not depend on what
-stands after it, save for runs of spaces, which are written in another way before a letter; each
-place is therefore encoded as it is and before a letter.
+stands after it. Runs of spaces are the exception: their last space goes with the word that follows.
+A place after a space is therefore encoded before several beginnings of words too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ Encode: TypeAlias = Callable[[Sequence[str]], Sequence[Sequence[int]]]
 _MARGIN = 24
 # A window looks no further back for the beginning of a word.
 _FARTHEST = 512
-_LETTER = "a"
+# Beginnings of a word: whatever the vocabulary, some of them do not join a space before them.
+_WORDS = ("a", "7", "(", "é", "天")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,10 @@ def _write_stems(  # noqa: PLR0917 - the parts of one prompt
         for place, spelling in spelled.items()
         if spelling is not None and (place in places or place in {len(text), agreed})
     }
-    rows = encode([*asked.values(), *(each + _LETTER for each in asked.values())])
+    texts = [(place, text) for place, text in asked.items()]
+    texts += [(place, text + word) for place, text in asked.items() if text[-1:].isspace() for word in _WORDS]
     written: dict[int, set[Stem]] = {}
-    for place, row in zip([*asked, *asked], rows, strict=True):
+    for (place, _), row in zip(texts, encode([text for _, text in texts]), strict=True):
         cut = _cut(row, place - origin, pieces)
         if cut is not None:
             written.setdefault(place, set()).add(before + cut)
