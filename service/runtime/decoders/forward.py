@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,10 @@ from service.numerics.dtypes import Ids64
 from service.runtime.decoders.feeds import Reading, position_feed
 from service.runtime.decoders.graph import Array
 from service.runtime.decoders.opened import Decoder
+
+# Logits of one run: 128 MiB. Tokens of one run: scores of each layer grow with them.
+_MOST_LOGITS = 2**25
+_MOST_ROWS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +97,30 @@ def forward(
         raise InvalidModelOutput(f"{decoder.manifest.id} gave logits that are not finite.")
     kept = KeyValues(tuple(found[name] for name in presents), past.tokens + new)
     return Forward(logits, kept, {name: found[name] for name in extras})
+
+
+def read_text(
+    decoder: Decoder, ids: Sequence[int], reading: Reading, *, extras: Sequence[str] = ()
+) -> Iterator[Forward]:
+    """Yield the runs that together read one text, its logits in order.
+
+    A run has at most 512 tokens, and fewer where the vocabulary is wide. The cuts depend on nothing
+    but the model and the length, so the same text gives the same bytes.
+
+    Args:
+        decoder: float graph of a variant.
+        ids: of the text, at least one.
+        reading: position scheme and scale.
+        extras: outputs wanted besides.
+
+    Raises:
+        Internal: a run failed.
+        InvalidModelOutput: a logit is not finite.
+    """
+    rows = max(1, min(_MOST_ROWS, _MOST_LOGITS // decoder.family.vocabulary))
+    kept = begin(decoder)
+    for start in range(0, len(ids), rows):
+        part = np.array([ids[start : start + rows]], dtype=np.int64)
+        step = forward(decoder, part, kept, reading, extras=extras)
+        kept = step.kept
+        yield step
