@@ -45,6 +45,15 @@ from benchmarks.results import Bar, say
 from service.numerics.healing.covers import CoverSearch, Healing
 from service.numerics.healing.pieces import Pieces
 from service.numerics.healing.reopening import Encode, Reopened, reopen
+from service.runtime.decoders.feeds import Reading
+from service.runtime.decoders.forward import begin, forward
+from service.runtime.decoders.graph import Giving, open_graph, read_graph
+from service.runtime.decoders.healing import Healer
+from service.runtime.decoders.opened import Decoder, Family
+from service.runtime.decoders.tokenizers import open_decoder_tokenizer
+from service.runtime.manifest import read_manifest
+from service.runtime.session import SessionOptions
+from service.settings import ProviderPolicy, Settings
 
 CONTEXT, WRITTEN = 48, 16
 # Bytes after the cut that are compared beside the rest of the word.
@@ -53,6 +62,7 @@ LONGEST_CONTINUATION = 24
 _WORD = re.compile(rb"[A-Za-z0-9_\x80-\xff]+")
 Past: TypeAlias = Any
 Row: TypeAlias = npt.NDArray[np.float32]
+Record: TypeAlias = dict[str, Any]
 
 
 class Language(Protocol):
@@ -88,7 +98,10 @@ def english(folder: Path) -> Iterator[str]:
 def code() -> Iterator[str]:
     """Yield sources: of the standard library, and of this checkout."""
     library = Path(sysconfig.get_paths()["stdlib"])
-    for path in [*sorted(library.glob("*.py"))[::4], *sorted(CHECKOUT.glob("service/**/*.py"))[::3]]:
+    for path in [
+        *sorted(library.glob("*.py"))[::4],
+        *sorted(CHECKOUT.glob("service/**/*.py"))[::3],
+    ]:
         yield path.read_text(encoding="utf-8", errors="ignore")
 
 
@@ -100,9 +113,7 @@ def excerpts(texts: Sequence[str], chance: random.Random) -> Iterator[str]:
         yield text[start : start + 600]
 
 
-def written_cut(
-    language: Language, source: str, excerpt: str, chance: random.Random
-) -> Cut | None:
+def written_cut(language: Language, source: str, excerpt: str, chance: random.Random) -> Cut | None:
     """Return a prompt cut inside what the model itself writes; None where it writes no word."""
     context = list(language.encode([excerpt])[0][:CONTEXT])
     if len(context) < CONTEXT:
@@ -165,12 +176,8 @@ def plain(language: Language, cut: Cut) -> Outcome:
 def one_token(language: Language, cut: Cut) -> Outcome:
     """Take the last token back and let one follow that begins with its bytes."""
     last = cut.ids[-1]
-    again = Reopened(
-        len(cut.ids) - 1, language.pieces.texts[last], frozenset([(), (last,)])
-    )
-    return _go_on(
-        language, [*cut.ids[:-1]], Healing(again, language.pieces), asked=0, dropped=0.0
-    )
+    again = Reopened(len(cut.ids) - 1, language.pieces.texts[last], frozenset([(), (last,)]))
+    return _go_on(language, [*cut.ids[:-1]], Healing(again, language.pieces), asked=0, dropped=0.0)
 
 
 def masked(language: Language, cut: Cut) -> Outcome:
@@ -230,11 +237,9 @@ WAYS: dict[str, Callable[[Language, Cut], Outcome]] = {
 }
 
 
-def measure(
-    language: Language, *, data: Path, prompts: int, seed: int
-) -> list[dict[str, object]]:
+def measure(language: Language, *, data: Path, prompts: int, seed: int) -> list[Record]:
     """Return one record a prompt, kind and way."""
-    records: list[dict[str, object]] = []
+    records: list[Record] = []
     for kind, make in (("written", written_cut), ("author", authors_cut)):
         for source, texts in (("english", [*english(data)]), ("code", [*code()])):
             chance = random.Random(f"{seed} {kind} {source}")
@@ -250,7 +255,7 @@ def measure(
     return records
 
 
-def _record(language: Language, kind: str, cut: Cut, way: str) -> dict[str, object]:
+def _record(language: Language, kind: str, cut: Cut, way: str) -> Record:
     begin = time.process_time()
     outcome = WAYS[way](language, cut)
     return {
@@ -268,15 +273,129 @@ def _record(language: Language, kind: str, cut: Cut, way: str) -> dict[str, obje
     }
 
 
-def _share(records: Sequence[dict[str, object]], field: str, **same: str) -> float:
+def _share(records: Sequence[Record], field: str, **same: str) -> float:
     chosen = [each for each in records if all(each[k] == v for k, v in same.items())]
     return sum(bool(each[field]) for each in chosen) / max(1, len(chosen))
 
 
-def _line(records: Sequence[dict[str, object]], kind: str, source: str) -> str:
+def _line(records: Sequence[Record], kind: str, source: str) -> str:
     shares = (
         f"{way} {_share(records, 'word', kind=kind, source=source, way=way):.3f}"
         f"/{_share(records, 'further', kind=kind, source=source, way=way):.3f}"
         for way in WAYS
     )
     return f"{kind:8} {source:8} " + "  ".join(shares)
+
+
+class InstalledLanguage:
+    """A float variant of an installed family, run as the service runs it."""
+
+    def __init__(self, folder: Path, *, variant: str | None) -> None:
+        manifest = read_manifest(folder)
+        if manifest.family is None:
+            message = f"{folder} holds no language model"
+            raise SystemExit(message)
+        tokenizer = open_decoder_tokenizer(folder, manifest.family)
+        family = Family(folder, manifest, manifest.family, tokenizer)
+        chosen = family.variant(variant)
+        path = folder / chosen.file
+        options = SessionOptions(("cpu",), ProviderPolicy.STRICT, threads_per_run=1)
+        graph = open_graph(path, read_graph(path, Giving.CONTINUATION), options)
+        self.decoder = Decoder(manifest, manifest.family, chosen, tokenizer, graph)
+        self.healer = Healer(tokenizer)
+        self.pieces = self.healer.pieces
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text."""
+        return [self.decoder.tokenizer.encode(text) for text in texts]
+
+    def read(self, ids: Sequence[int], past: Past | None) -> tuple[Row, Past]:
+        """Return the logits after the last id, and the past for what follows."""
+        step = forward(
+            self.decoder,
+            np.array([ids], dtype=np.int64),
+            begin(self.decoder) if past is None else past,
+            Reading(),
+            logits_from=len(ids) - 1,
+        )
+        return step.logits[0, -1], step.kept
+
+
+def bars(records: Sequence[Record]) -> list[Bar]:
+    """Return the bar, and what is shown beside it."""
+    found = [
+        Bar(
+            "share of prompts whose cut word comes back, healed",
+            _share(records, "word", kind="written", way="covers"),
+            None,
+            ">=",
+            0.9,
+        ),
+        Bar(
+            "the same without healing: share healed less share plain",
+            _share(records, "word", kind="written", way="covers")
+            - _share(records, "word", kind="written", way="plain"),
+            None,
+            ">=",
+            0.5,
+        ),
+    ]
+    for kind in ("written", "author"):
+        for source in ("english", "code"):
+            for way in WAYS:
+                same = {"kind": kind, "source": source, "way": way}
+                further = _share(records, "further", **same)
+                found.append(
+                    Bar(
+                        f"{kind}, {source}, {way}",
+                        _share(records, "word", **same),
+                        note=f"next {FURTHER} bytes {further:.3f}",
+                    )
+                )
+    return [*found, *_costs(records)]
+
+
+def _costs(records: Sequence[Record]) -> list[Bar]:
+    found = []
+    for way in ("covers", "any covers"):
+        chosen = [each for each in records if each["way"] == way]
+        asked = np.array([each["asked"] for each in chosen], dtype=float)
+        dropped = np.array([each["dropped"] for each in chosen], dtype=float)
+        found.append(
+            Bar(
+                f"{way}: stems that the model is asked about, mean",
+                float(asked.mean()),
+                note=f"95 % at most {np.quantile(asked, 0.95):.0f}, "
+                f"share dropped at most {dropped.max():.1g}",
+            )
+        )
+    return found
+
+
+def main() -> None:
+    """Measure, print bars, write `results/healing.json`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.healing", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder of plain English, *.txt")
+    parser.add_argument("--model", default="smollm2-135m-instruct", help="an installed family")
+    parser.add_argument("--variant", help="absent takes the family's default")
+    parser.add_argument("--prompts", type=int, default=240, help="of each kind, half of them code")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    load = os.getloadavg()
+    language = InstalledLanguage(Settings().models_dir / given.model, variant=given.variant)
+    begin_seconds = time.perf_counter()
+    Healer(language.decoder.tokenizer)
+    say(f"pieces sorted in {1e3 * (time.perf_counter() - begin_seconds):.0f} ms")
+    records = measure(language, data=given.data, prompts=given.prompts, seed=given.seed)
+    results.write(
+        "healing",
+        settings={"model": given.model, "prompts": given.prompts, "seed": given.seed},
+        rounds=records,
+        bars=bars(records),
+        load_average_before=load,
+    )
+    say(results.report(["healing"]))
+
+
+if __name__ == "__main__":
+    main()

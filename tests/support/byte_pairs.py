@@ -52,7 +52,9 @@ def trained_tokenizer() -> SmallTokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    more = "def encode(self, texts):\n        return texts\n\n\n\n" * 3 + "naïve café 天气 😀😀 " * 3
+    more = (
+        "def encode(self, texts):\n        return texts\n\n\n\n" * 3 + "naïve café 天气 😀😀 " * 3
+    )
     trainer = trainers.BpeTrainer(
         vocab_size=900,
         show_progress=False,

@@ -118,7 +118,9 @@ class CoverSearch:
         masses = dict(self._whole)
         for stem in sorted(self._opened, key=len, reverse=True):
             crossing, within = self._opened[stem]
-            terms = [p + masses[*stem, each] for each, p in within.items() if (*stem, each) in masses]
+            terms = [
+                p + masses[*stem, each] for each, p in within.items() if (*stem, each) in masses
+            ]
             masses[stem] = float(logsumexp([crossing, *terms]))
         known = {stem: mass for stem, mass in masses.items() if mass > -math.inf}
         return Ahead(known, self._dropped(), len(self._opened))

@@ -78,6 +78,4 @@ def open_places(pieces: Pieces, text: bytes) -> list[int]:
         and is longer; rising, none further than `REACH_BYTES` from the end.
     """
     first = max(0, len(text) - min(pieces.longest, REACH_BYTES))
-    return [
-        place for place in range(first, len(text)) if len(pieces_beyond(pieces, text[place:]))
-    ]
+    return [place for place in range(first, len(text)) if len(pieces_beyond(pieces, text[place:]))]

@@ -98,7 +98,12 @@ def _write_stems(  # noqa: PLR0917 - the parts of one prompt
         if spelling is not None and (place in places or place in {len(text), agreed})
     }
     texts = [(place, text) for place, text in asked.items()]
-    texts += [(place, text + word) for place, text in asked.items() if text[-1:].isspace() for word in _WORDS]
+    texts += [
+        (place, text + word)
+        for place, text in asked.items()
+        if text[-1:].isspace()
+        for word in _WORDS
+    ]
     written: dict[int, set[Stem]] = {}
     for (place, _), row in zip(texts, encode([text for _, text in texts]), strict=True):
         cut = _cut(row, place - origin, pieces)
