@@ -1,11 +1,13 @@
 """Give an exported decoder graph the names and inputs of decision 0023.
 
 ```
-input_ids ───────────────────────────┬▶ export ─▶ logits, present.<layer>.<part>
-past.<layer>.<part> ─ Identity ──────┤     ▲
-        └ Shape ─ positions P … P+S-1┤     └ Slice from logits_from, before the output matrix
-                └ ones (B, P+S) ─────┘
+input_ids ────────────────────────────┬▶ export ─▶ logits, present.<layer>.<part>
+past.<layer>.<part> ──────────────────┤     ▲
+        └ Shape ─ positions P … P+S-1 ┤     └ Slice from logits_from, before the output matrix
+                └ ones (B, P+S) ──────┘
 ```
+
+Every name of the export gets a prefix, so that none of ours is taken.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnx.compose
 from onnx import helper, numpy_helper
 
 from models.errors import RecipeError
@@ -24,7 +27,7 @@ _KNOWN = frozenset({"input_ids", "attention_mask", "position_ids"})
 _PRESENT_NAMES = ("present.{}", "present_key_values.{}")
 _PRODUCTS = frozenset({"MatMul", "MatMulNBits"})
 _LEAST_OPSET = 13
-_PLACE = "/adopted/"
+_EXPORT, _PLACE = "export/", "/adopted/"
 _RANK = 4
 
 
@@ -73,17 +76,19 @@ def adapt_graph(model: onnx.ModelProto) -> CachedGraph:
         message = f"the graph turns no input_ids into logits; it gives {', '.join(outputs)[:200]}"
         raise RecipeError(message)
     heads, width = _sizes(inputs[f"past_key_values.{parts[0]}"])
-    nodes = _positions(inputs, first=f"past.{parts[0]}")
-    for part in parts:
-        nodes.append(_copy(f"past.{part}", f"past_key_values.{part}"))
-    _cut_rows(graph)
-    after = [copy for part in parts if (copy := _named_present(part, outputs)) is not None]
-    own = list(graph.node)
-    del graph.node[:]
-    graph.node.extend([*nodes, *own, *after])
-    _declare(graph, parts, heads=heads, width=width)
+    before = _positions(inputs, first=f"past.{parts[0]}")
+    before += [_copy(f"past.{part}", f"{_EXPORT}past_key_values.{part}") for part in parts]
+    after = [_copy(_EXPORT + _present(part, outputs), f"present.{part}") for part in parts]
     last = outputs["logits"].type.tensor_type.shape.dim
     stated = int(last[-1].dim_value) if len(last) else 0
+    inputs_of_ours, outputs_of_ours = _declared(parts, heads=heads, width=width, vocabulary=stated)
+    onnx.compose.add_prefix(model, _EXPORT, inplace=True)
+    _cut_rows(graph)
+    own = list(graph.node)
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend([*before, *own, *after])
+    graph.input.extend(inputs_of_ours)
+    graph.output.extend(outputs_of_ours)
     return CachedGraph(model, len(parts) // 2, heads, width, stated or None, opset)
 
 
@@ -148,10 +153,11 @@ def _positions(inputs: dict[str, onnx.ValueInfoProto], *, first: str) -> list[on
         helper.make_node("Gather", [name("cache_shape"), name("two")], [name("past")]),
         helper.make_node("Add", [name("past"), name("new")], [name("total")]),
     ]
+    nodes.append(_copy("input_ids", f"{_EXPORT}input_ids"))
     if "position_ids" in inputs:
         nodes += [
             helper.make_node("Range", [name("past"), name("total"), name("one")], [name("places")]),
-            helper.make_node("Expand", [name("places"), name("shape")], ["position_ids"]),
+            helper.make_node("Expand", [name("places"), name("shape")], [f"{_EXPORT}position_ids"]),
         ]
     if "attention_mask" in inputs:
         nodes += [
@@ -162,7 +168,10 @@ def _positions(inputs: dict[str, onnx.ValueInfoProto], *, first: str) -> list[on
             "Concat", [name("rows_1"), name("total_1")], [name("mask_shape")], axis=0
         )
         ones = helper.make_node(
-            "ConstantOfShape", [name("mask_shape")], ["attention_mask"], value=_whole(1, (1,))
+            "ConstantOfShape",
+            [name("mask_shape")],
+            [f"{_EXPORT}attention_mask"],
+            value=_whole(1, (1,)),
         )
         nodes += [shape, ones]
     return nodes
@@ -179,57 +188,50 @@ def _copy(before: str, after: str) -> onnx.NodeProto:
 def _cut_rows(graph: onnx.GraphProto) -> None:
     """Let logits begin with the row `logits_from`, before the output matrix where that is last."""
     weights = {tensor.name for tensor in graph.initializer}
-    at, head = next(
-        (at, node) for at, node in enumerate(graph.node) if "logits" in node.output
-    )
-    ends = [("end", np.iinfo(np.int64).max), ("rows_axis", 1)]
+    makers = {name: node for node in graph.node for name in node.output}
+    given = f"{_EXPORT}logits"
+    head = makers[given]
+    while head.op_type == "Identity" and head.input[0] in makers:
+        head = makers[head.input[0]]
     constants = [
-        helper.make_node("Constant", [], [_PLACE + word], value=_whole(int(number), (1,)))
-        for word, number in ends
+        helper.make_node("Constant", [], [_PLACE + word], value=_whole(number, (1,)))
+        for word, number in (("end", int(np.iinfo(np.int64).max)), ("rows_axis", 1))
     ]
-    cut = [_PLACE + word for word, _ in ends]
+    cut = ["logits_from", f"{_PLACE}end", f"{_PLACE}rows_axis"]
     if head.op_type in _PRODUCTS and head.input[0] not in weights:
-        kept = _PLACE + "kept_rows"
-        node = helper.make_node("Slice", [head.input[0], "logits_from", *cut], [kept])
+        kept = f"{_PLACE}kept_rows"
+        node = helper.make_node("Slice", [head.input[0], *cut], [kept])
+        at = list(graph.node).index(head)
         head.input[0] = kept
         for place, each in enumerate([*constants, node]):
             graph.node.insert(at + place, each)
-        return
-    whole = _PLACE + "all_rows"
-    for each in graph.node:
-        each.output[:] = [whole if name == "logits" else name for name in each.output]
-        each.input[:] = [whole if name == "logits" else name for name in each.input]
-    node = helper.make_node("Slice", [whole, "logits_from", *cut], ["logits"])
-    graph.node.extend([*constants, node])
+        graph.node.append(_copy(given, "logits"))
+    else:
+        graph.node.extend([*constants, helper.make_node("Slice", [given, *cut], ["logits"])])
 
 
-def _named_present(part: str, outputs: dict[str, onnx.ValueInfoProto]) -> onnx.NodeProto | None:
-    """Return the node that gives a part of the cache our name; None where it has it."""
+def _present(part: str, outputs: dict[str, onnx.ValueInfoProto]) -> str:
+    """Return the export's own name of a part of the longer cache."""
     found = next((n for name in _PRESENT_NAMES if (n := name.format(part)) in outputs), None)
     if found is None:
         message = f"the graph takes past_key_values.{part} and gives no present.{part}"
         raise RecipeError(message)
-    return None if found == f"present.{part}" else _copy(found, f"present.{part}")
+    return found
 
 
-def _declare(graph: onnx.GraphProto, parts: list[str], *, heads: int, width: int) -> None:
-    """Put our inputs and outputs in the place of the export's."""
-    weights = {tensor.name for tensor in graph.initializer}
-    stated = next(each for each in graph.output if each.name == "logits").type.tensor_type
-    vocabulary = stated.shape.dim[-1].dim_value if len(stated.shape.dim) else 0
-    kept = [each for each in graph.input if each.name in weights]
+def _declared(
+    parts: list[str], *, heads: int, width: int, vocabulary: int
+) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+    """Return our inputs and outputs, which stand in the place of the export's."""
     whole, number = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
     value = helper.make_tensor_value_info
-    cache = [(part, ["batch", heads, "past", width]) for part in parts]
     inputs = [
         value("input_ids", whole, ["batch", "sequence"]),
         value("logits_from", whole, [1]),
-        *(value(f"past.{part}", number, shape) for part, shape in cache),
+        *(value(f"past.{part}", number, ["batch", heads, "past", width]) for part in parts),
     ]
     outputs = [
         value("logits", number, ["batch", "rows", vocabulary or "vocabulary"]),
         *(value(f"present.{part}", number, ["batch", heads, "total", width]) for part in parts),
     ]
-    del graph.input[:], graph.output[:]
-    graph.input.extend([*inputs, *kept])
-    graph.output.extend(outputs)
+    return inputs, outputs

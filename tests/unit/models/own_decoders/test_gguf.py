@@ -121,7 +121,11 @@ def test_what_the_format_lets_a_file_leave_out_has_its_usual_value(tmp_path: Pat
 def test_texts_are_split_as_the_files_own_tokenizer_splits_them(tmp_path: Path) -> None:
     folder, _ = adopt(tiny_llama(), tmp_path)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    for text in ("the order of tests", "naïve café 天气 😀", "  def encode(self):\n\n\n  return 12"):
+    for text in (
+        "the order of tests",
+        "naïve café 天气 😀",
+        "  def encode(self):\n\n\n  return 12",
+    ):
         assert tokenizer.encode(text).ids == trained_tokenizer().ids(text)
 
 
@@ -230,5 +234,3 @@ def test_a_damaged_file_is_refused_or_read_and_never_anything_else(data: st.Data
         tokenizer_json(file, vocabulary=llama.sizes.vocabulary)
     except RecipeError:
         pass
-
-
