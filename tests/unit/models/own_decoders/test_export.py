@@ -96,6 +96,19 @@ def test_two_rows_have_the_same_positions(source: Path, target: Path) -> None:
     np.testing.assert_allclose(logits[0], twin_logits(source), atol=1e-5)
 
 
+def test_rows_are_cut_behind_a_head_that_is_no_plain_product(source: Path, target: Path) -> None:
+    path = source / "model.onnx"
+    model = onnx.load(path)
+    for node in model.graph.node:
+        node.output[:] = ["plain" if name == "logits" else name for name in node.output]
+    model.graph.node.append(helper.make_node("Add", ["plain", "plain"], ["logits"]))
+    onnx.save(model, path)
+    adopt(source, target)
+    decoder = opened(target)
+    found = forward(decoder, IDS, begin(decoder), Reading(), logits_from=5).logits[0]
+    np.testing.assert_allclose(found, 2 * twin_logits(source)[5:], atol=2e-5)
+
+
 @pytest.mark.parametrize(
     "reading",
     [

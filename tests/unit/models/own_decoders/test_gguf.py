@@ -24,7 +24,7 @@ from service.runtime.manifest import parse_manifest, verify_files
 from tests.support.byte_pairs import trained_tokenizer
 from tests.support.decoder_reference import direct, reference_decoder
 from tests.support.decoder_runs import DecoderRun
-from tests.support.gguf_files import (
+from tests.support.llama_files import (
     KV_HEADS,
     ROPE_BASE,
     Block,
