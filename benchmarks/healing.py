@@ -1,13 +1,13 @@
 """Measure how often a prompt that is cut inside a word goes on as if it were not cut.
 
 ```
-python -m benchmarks.healing --data FOLDER [--model FOLDER] [--prompts 240] [--seed 0]
+python -m benchmarks.healing --data FOLDER [--model FOLDER] [--prompts 200] [--seed 0]
 ```
 
 FOLDER holds plain English (`*.txt`). More prose comes from the descriptions of the installed
 packages, code from Python's standard library and from this checkout. For each prompt the model
-reads about 48 tokens and writes 12 more, greedily: that is what the uncut prompt continues with.
-The text is then cut at a random byte inside a word or an identifier among the 12, given back as a
+reads 32 tokens and writes 10 more, greedily: that is what the uncut prompt continues with.
+The text is then cut at a random byte inside a word or an identifier among the 10, given back as a
 prompt, and continued greedily. *Recovered* means that the rest of the cut word comes back, byte
 for byte. The model's own continuation is the measure, not the author's: a small model does not
 know what the author wrote next, and no treatment of the prompt can teach it. How often the
@@ -29,10 +29,11 @@ import os
 import random
 import re
 import sysconfig
-import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import distributions
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -55,7 +56,7 @@ from service.runtime.manifest import read_manifest
 from service.runtime.session import SessionOptions
 from service.settings import ProviderPolicy, Settings
 
-CONTEXT, WRITTEN = 48, 12
+CONTEXT, WRITTEN = 32, 10
 # Bytes after the cut that are compared beside the rest of the word.
 FURTHER = 12
 _WORD = re.compile(rb"[A-Za-z0-9_\x80-\xff]+")
@@ -261,22 +262,36 @@ WAYS: dict[str, Callable[[Language, Readings, Cut], Outcome]] = {
 }
 
 
-def measure(language: Language, *, data: Path, prompts: int, seed: int) -> list[Record]:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Hold what one process measures: prompts of one source."""
+
+    source: str
+    model: Path
+    variant: str | None
+    data: Path
+    prompts: int
+    seed: int
+
+
+def measure(plan: Plan) -> list[Record]:
     """Return one record a prompt, kind and way."""
+    language = InstalledLanguage(plan.model, variant=plan.variant)
+    texts = [*(english(plan.data) if plan.source == "english" else code())]
     records: list[Record] = []
-    for kind, make in (("written", written_cut), ("author", authors_cut)):
-        for source, texts in (("english", [*english(data)]), ("code", [*code()])):
-            chance = random.Random(f"{seed} {kind} {source}")
-            stream = excerpts(texts, chance)
-            count = 0
-            while count < (prompts if kind == "written" else prompts // 4) // 2:
-                said = Readings(language)
-                cut = make(language, said, source, next(stream), chance)
-                if cut is None:
-                    continue
-                count += 1
-                records += [_record(language, said, kind, cut, way) for way in WAYS]
-            say(_line(records, kind, source))
+    for kind, make, share in (("written", written_cut, 1), ("author", authors_cut, 5)):
+        chance = random.Random(f"{plan.seed} {kind} {plan.source}")
+        stream = excerpts(texts, chance)
+        count = 0
+        while count < plan.prompts // share:
+            said = Readings(language)
+            cut = make(language, said, plan.source, next(stream), chance)
+            if cut is None:
+                continue
+            count += 1
+            records += [_record(language, said, kind, cut, way) for way in WAYS]
+            if count % 20 == 0:
+                say(f"{count} {_line(records, kind, plan.source)}")
     return records
 
 
@@ -401,15 +416,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of plain English, *.txt")
     parser.add_argument("--model", default="smollm2-135m-instruct", help="an installed family")
     parser.add_argument("--variant", help="absent takes the family's default")
-    parser.add_argument("--prompts", type=int, default=240, help="of each kind, half of them code")
+    parser.add_argument("--prompts", type=int, default=200, help="half of them code")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     load = os.getloadavg()
-    language = InstalledLanguage(Settings().models_dir / given.model, variant=given.variant)
-    begin_seconds = time.perf_counter()
-    Healer(language.decoder.tokenizer)
-    say(f"pieces sorted in {1e3 * (time.perf_counter() - begin_seconds):.0f} ms")
-    records = measure(language, data=given.data, prompts=given.prompts, seed=given.seed)
+    folder = Settings().models_dir / given.model
+    plans = [
+        Plan(source, folder, given.variant, given.data, given.prompts // 2, given.seed)
+        for source in ("english", "code")
+    ]
+    with ProcessPoolExecutor(len(plans), mp_context=get_context("spawn")) as processes:
+        records = [each for part in processes.map(measure, plans) for each in part]
     results.write(
         "healing",
         settings={"model": given.model, "prompts": given.prompts, "seed": given.seed},
