@@ -57,7 +57,7 @@ def branch(reopened: Reopened, pieces: Pieces, stem: Stem, place: int) -> tuple[
     rest = reopened.removed[place:]
     within = pieces_within(pieces, rest)
     if reopened.stems is not None:
-        pass
+        within = [each for each in within if (*stem, each) in reopened.stems]
     return pieces_beyond(pieces, rest), within
 
 
