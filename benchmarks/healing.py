@@ -45,7 +45,7 @@ from benchmarks.contestants import CHECKOUT
 from benchmarks.results import Bar, say
 from service.numerics.healing.covers import CoverSearch, Healing
 from service.numerics.healing.pieces import Pieces
-from service.numerics.healing.reopening import Encode, Reopened, reopen
+from service.numerics.healing.reopening import Reopened, reopen
 from service.runtime.decoders.feeds import Reading
 from service.runtime.decoders.forward import begin, forward
 from service.runtime.decoders.graph import Giving, open_graph, read_graph
@@ -68,8 +68,12 @@ Record: TypeAlias = dict[str, Any]
 class Language(Protocol):
     """A causal model, read piece by piece."""
 
-    pieces: Pieces
-    encode: Encode
+    @property
+    def pieces(self) -> Pieces:
+        """Return the bytes of every id."""
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text."""
 
     def read(self, ids: Sequence[int], past: Past | None) -> tuple[Row, Past]:
         """Return the logits after the last id, and the past for what follows."""
@@ -341,7 +345,11 @@ class InstalledLanguage:
         graph = open_graph(path, read_graph(path, Giving.CONTINUATION), options)
         self.decoder = Decoder(manifest, manifest.family, chosen, tokenizer, graph)
         self.healer = Healer(tokenizer)
-        self.pieces = self.healer.pieces
+
+    @property
+    def pieces(self) -> Pieces:
+        """Return the bytes of every id."""
+        return self.healer.pieces
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text."""
