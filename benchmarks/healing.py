@@ -1,7 +1,7 @@
 """Measure how often a prompt that is cut inside a word goes on as if it were not cut.
 
 ```
-python -m benchmarks.healing --data FOLDER [--model FOLDER] [--prompts 200] [--seed 0]
+python -m benchmarks.healing --data FOLDER [--model NAME] [--prompts 200] [--seed 0]
 ```
 
 FOLDER holds plain English (`*.txt`). More prose comes from the descriptions of the installed
@@ -44,17 +44,17 @@ from benchmarks.contestants import CHECKOUT
 from benchmarks.healing_ways import FURTHER, WAYS, Cut, Language, Past, Readings, Row, text_of
 from benchmarks.results import Bar, say
 from service.numerics.healing.pieces import Pieces
-from service.runtime.decoders.feeds import Reading
-from service.runtime.decoders.forward import begin, forward
+from service.runtime.decoders.feeds import Reading, position_feed
 from service.runtime.decoders.graph import Giving, open_graph, read_graph
 from service.runtime.decoders.healing import Healer
-from service.runtime.decoders.opened import Decoder, Family
 from service.runtime.decoders.tokenizers import open_decoder_tokenizer
 from service.runtime.manifest import read_manifest
 from service.runtime.session import SessionOptions
 from service.settings import ProviderPolicy, Settings
 
 CONTEXT, WRITTEN = 32, 10
+# Tokens that a past has room for.
+CAPACITY = 128
 _WORD = re.compile(rb"[A-Za-z0-9_\x80-\xff]+")
 Record: TypeAlias = dict[str, Any]
 
@@ -62,7 +62,7 @@ Record: TypeAlias = dict[str, Any]
 def english(folder: Path) -> Iterator[str]:
     """Yield prose: the texts of the folder, and what packages say about themselves."""
     for path in sorted(folder.rglob("*.txt")):
-        yield path.readtext_of(encoding="utf-8", errors="ignore")
+        yield path.read_text(encoding="utf-8", errors="ignore")
     names = ("numpy", "scipy", "pydantic", "fastapi", "hypothesis", "starlette", "httpx")
     for found in distributions():
         if found.metadata["Name"] in names:
@@ -76,7 +76,7 @@ def code() -> Iterator[str]:
         *sorted(library.glob("*.py"))[::4],
         *sorted(CHECKOUT.glob("service/**/*.py"))[::3],
     ]:
-        yield path.readtext_of(encoding="utf-8", errors="ignore")
+        yield path.read_text(encoding="utf-8", errors="ignore")
 
 
 def excerpts(texts: Sequence[str], chance: random.Random) -> Iterator[str]:
@@ -139,7 +139,6 @@ class Plan:
 
     source: str
     model: Path
-    variant: str | None
     data: Path
     prompts: int
     seed: int
@@ -147,7 +146,7 @@ class Plan:
 
 def measure(plan: Plan) -> list[Record]:
     """Return one record a prompt, kind and way."""
-    language = InstalledLanguage(plan.model, variant=plan.variant)
+    language = InstalledLanguage(plan.model)
     texts = [*(english(plan.data) if plan.source == "english" else code())]
     records: list[Record] = []
     for kind, make, share in (("written", written_cut, 1), ("author", authors_cut, 5)):
@@ -197,41 +196,50 @@ def _line(records: Sequence[Record], kind: str, source: str) -> str:
 
 
 class InstalledLanguage:
-    """A float variant of an installed family, run as the service runs it."""
+    """An installed family's graph for generating, one row, without a buffer of its own.
 
-    def __init__(self, folder: Path, *, variant: str | None) -> None:
+    Each reading gives a new past, so that rows of ids may branch off anywhere.
+    """
+
+    def __init__(self, folder: Path) -> None:
         manifest = read_manifest(folder)
-        if manifest.family is None:
-            message = f"{folder} holds no language model"
+        if manifest.family is None or manifest.family.serving is None:
+            message = f"{folder} holds no language model with a serving graph"
             raise SystemExit(message)
-        tokenizer = open_decoder_tokenizer(folder, manifest.family)
-        family = Family(folder, manifest, manifest.family, tokenizer)
-        chosen = family.variant(variant)
-        path = folder / chosen.file
-        options = SessionOptions(("cpu",), ProviderPolicy.STRICT, threads_per_run=1)
-        graph = open_graph(path, read_graph(path, Giving.CONTINUATION), options)
-        self.decoder = Decoder(manifest, manifest.family, chosen, tokenizer, graph)
-        self.healer = Healer(tokenizer)
+        path = folder / manifest.family.serving
+        options = SessionOptions(("cpu",), ProviderPolicy.CPU, threads_per_run=1)
+        self._graph = open_graph(path, read_graph(path, Giving.CONTINUATION), options)
+        self._tokenizer = open_decoder_tokenizer(folder, manifest.family)
+        self._base = manifest.family.rope_base
+        self._pieces = Healer(self._tokenizer).pieces
 
     @property
     def pieces(self) -> Pieces:
         """Return the bytes of every id."""
-        return self.healer.pieces
+        return self._pieces
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text."""
-        return [self.decoder.tokenizer.encode(text) for text in texts]
+        return [self._tokenizer.encode(text) for text in texts]
 
     def read(self, ids: Sequence[int], past: Past | None) -> tuple[Row, Past]:
         """Return the logits after the last id, and the past for what follows."""
-        step = forward(
-            self.decoder,
-            np.array([ids], dtype=np.int64),
-            begin(self.decoder) if past is None else past,
-            Reading(),
-            logits_from=len(ids) - 1,
-        )
-        return step.logits[0, -1], step.kept
+        parts = self._graph.parts
+        empty = [np.zeros((1, part.heads, CAPACITY, part.width), np.float32) for part in parts]
+        arrays, held = past or (empty, 0)
+        new = len(ids)
+        feed = position_feed(
+            self._graph, Reading(), base=self._base, rows=1, past=held, new=new
+        ) | {
+            "input_ids": np.array([ids], dtype=np.int64),
+            "seqlens_k": np.array([held + new - 1], dtype=np.int32),
+            "total_length": np.array([held + new], dtype=np.int32),
+            "logits_from": np.array([new - 1], dtype=np.int64),
+            **{f"past.{part.name}": each for part, each in zip(parts, arrays, strict=True)},
+        }
+        names = [f"present.{part.name}" for part in parts]
+        found = self._graph.run(feed, ["logits", *names])
+        return found["logits"][0, -1], ([found[name] for name in names], held + new)
 
 
 def bars(records: Sequence[Record]) -> list[Bar]:
@@ -290,14 +298,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.healing", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of plain English, *.txt")
     parser.add_argument("--model", default="smollm2-135m-instruct", help="an installed family")
-    parser.add_argument("--variant", help="absent takes the family's default")
     parser.add_argument("--prompts", type=int, default=200, help="half of them code")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     load = os.getloadavg()
     folder = Settings().models_dir / given.model
     plans = [
-        Plan(source, folder, given.variant, given.data, given.prompts // 2, given.seed)
+        Plan(source, folder, given.data, given.prompts // 2, given.seed)
         for source in ("english", "code")
     ]
     with ProcessPoolExecutor(len(plans), mp_context=get_context("spawn")) as processes:

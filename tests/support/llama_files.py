@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.decoder.description import Sizes
+from models.decoder.description import Form, Sizes
 from tests.support.byte_pairs import trained_tokenizer
 from tests.support.gguf_files import Written, gguf_bytes
 
@@ -22,6 +22,8 @@ SIZES = Sizes(
     layers=2, hidden=64, q_heads=4, head_dim=16, vocabulary=0, epsilon=1e-5, interleaved=1
 )
 KV_HEADS, FEED_FORWARD, MAX_TOKENS, ROPE_BASE = 2, 96, 256, 10_000.0
+# 1/sqrt(16)
+GQA = Form("gqa", KV_HEADS, 0.25)
 _MATRICES = {
     "attention/query": ("attn_q", 64, 64),
     "attention/key": ("attn_k", 64, 32),

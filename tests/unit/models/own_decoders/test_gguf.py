@@ -25,6 +25,7 @@ from tests.support.byte_pairs import trained_tokenizer
 from tests.support.decoder_reference import direct, reference_decoder
 from tests.support.decoder_runs import DecoderRun
 from tests.support.llama_files import (
+    GQA,
     KV_HEADS,
     ROPE_BASE,
     Block,
@@ -38,7 +39,7 @@ IDS = np.array([[5, 17, 300, 41, 2, 88, 123]])
 _SCALE = 0.25  # 1/sqrt(16)
 POSITIONS = direct(16, base=ROPE_BASE)
 FORMS = {
-    "gqa": Form("gqa", KV_HEADS, _SCALE),
+    "gqa": GQA,
     "mha": Form("mha", 4, _SCALE),
     "mla": Form("mla", KV_HEADS, _SCALE, kv_rank=64),
 }

@@ -102,6 +102,16 @@ def test_a_worked_example() -> None:
     assert chances == pytest.approx([4 / 7, 0, 2 / 7, 1 / 7, 0])
 
 
+def test_the_share_that_was_dropped_counts_all_that_was_found() -> None:
+    pieces = sort_pieces([b"a", b"b", b"ab", b"abc", b"x"])
+    walk = CoverSearch(Reopened(1, b"ab", None), pieces, most=1)
+    assert walk.wanted() == ()
+    walk.give(np.log([0.4, 0.1, 0.2, 0.1, 0.2]))
+    assert walk.wanted() is None
+    # "a" may lead on, "ab" ends, "abc" crosses
+    assert walk.ahead().dropped == pytest.approx(0.4 / (0.4 + 0.2 + 0.1))
+
+
 @given(prompt=prompts, most=st.integers(1, 6))
 def test_what_was_dropped_is_never_more_than_said(prompt: str, most: int) -> None:
     ids = TOKENIZER.ids(prompt)
