@@ -72,13 +72,13 @@ def test_an_export_scores_and_refuses_other_positions(own: TestClient) -> None:
     assert answer.status_code == 200, answer.text
     for rope in ({"name": "pi", "factor": 2}, {"name": "rerope", "window": 8}):
         refused = own.post(SCORE, json={"text": TEXT, "model": "exported", "rope": rope})
-        expect_problem(refused, 409, "variant_not_available")
+        expect_problem(refused, 409, "variant_not_available_for_model")
 
 
 def test_an_export_has_no_entropies_to_compare(own: TestClient) -> None:
     body = {"text": TEXT, "model": "exported", "variants": ["gqa", {"variant": "gqa"}]}
     refused = own.post(COMPARE, json=body)
-    expect_problem(refused, 409, "variant_not_available")
+    expect_problem(refused, 409, "variant_not_available_for_model")
 
 
 @pytest.mark.parametrize("name", ["mine", "exported"])
