@@ -45,8 +45,8 @@ def committed_logits(folder: Path, out: Path, *, every: int) -> None:
     """Add the logits of a family's variants to a file that holds `ids` (n,) int64.
 
     `<variant>` is read with direct positions and `<variant>.windowed` with ReRoPE, both at the
-    scale of training; each is (n / every, 256) float32. Computed in float64, so that a difference from
-    a graph is the graph's own rounding and not that of two.
+    scale of training; each is (n / every, 256) float32. Computed in float64, so that a difference
+    from a graph is the graph's own rounding and not that of two.
     """
     ids = np.load(out)["ids"]
     found = {"ids": ids}

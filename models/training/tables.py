@@ -52,20 +52,18 @@ def length_table(measured: Sequence[Measurement], *, last_half: bool) -> str:
     Perplexity at 8 times the trained length, of all bytes or of each window's second half; mean
     and spread of the seeds; `-` where a variant is not measured so.
     """
-    far = [one for one in measured if one.length == EXTENDED_LENGTH]
-    order = list(dict.fromkeys((one.rope, one.scale) for one in far))
-    order.sort(key=lambda pair: list(dict.fromkeys(one.rope for one in far)).index(pair[0]))
-    rows = []
-    for rope, scale in order:
-        cells = [rope, scale]
-        for name in VARIANTS:
-            found = [
-                one.last_half if last_half else one.perplexity
-                for one in far
-                if (one.variant, one.rope, one.scale) == (name, rope, scale)
-            ]
-            cells.append(spread(found, digits=2))
-        rows.append(cells)
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for one in measured:
+        if one.length == EXTENDED_LENGTH:
+            trained = VARIANTS[one.variant].scale == one.scale
+            row = found.setdefault((one.rope, "as trained" if trained else one.scale), {})
+            value = one.last_half if last_half else one.perplexity
+            row.setdefault(one.variant, []).append(value)
+    ropes = list(dict.fromkeys(rope for rope, _ in found))
+    rows = [
+        (rope, scale, *(spread(row.get(name, ()), digits=2) for name in VARIANTS))
+        for (rope, scale), row in sorted(found.items(), key=lambda item: ropes.index(item[0][0]))
+    ]
     return table(("positions", "scale", *VARIANTS), rows)
 
 

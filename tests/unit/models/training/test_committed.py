@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from models import catalogue
+from models import catalogue, pin
 from models.errors import PinMismatchError
 from models.training.export import provenance_entry
 from models.training.shape import VARIANTS
@@ -74,3 +74,16 @@ def test_provenance_agrees_with_the_entry_and_the_weights(entry: dict[str, Any])
         assert described["parameters"] == shape.parameters
         assert described["weights"] == entry["files"][f"{name}.safetensors"]
         assert len({run["seed"] for run in described["runs"]}) >= 3
+
+
+def test_an_entry_is_recorded_in_its_place_or_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({"schema": 1, "models": [{"id": "a"}, {"id": "b"}]}))
+    monkeypatch.setattr(catalogue, "_MANIFEST", path)
+    monkeypatch.setattr(pin, "_MANIFEST", path)
+    pin.record({"id": "a", "kind": "new"})
+    assert json.loads(path.read_text())["models"] == [{"id": "a", "kind": "new"}, {"id": "b"}]
+    pin.record({"id": "c"})
+    assert json.loads(path.read_text())["models"][2] == {"id": "c"}

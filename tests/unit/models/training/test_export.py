@@ -22,7 +22,7 @@ from models.training.runs import (
     write_run,
 )
 from models.training.shape import VARIANTS
-from tests.unit.models.training.test_family import weights_of
+from tests.support.small_models import weights_of
 
 RUN = Run(
     variant="mha",

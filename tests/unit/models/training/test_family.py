@@ -13,22 +13,13 @@ from models.training.family import for_graphs, for_training, forms, read_variant
 from models.training.session import Graphs, losses
 from models.training.shape import VARIANTS, Latent, Shape
 from service.numerics.attention.scales import ScaleName
+from tests.support.small_models import weights_of
 
 TINY = {
     "gqa": Shape(variant="gqa", kv_heads=2, layers=2),
     "mla": Shape(variant="mla", kv_heads=4, layers=2, latent=Latent(kv_rank=12, rope_dim=8)),
     "gqa_l2": Shape(variant="gqa_l2", kv_heads=2, layers=1, normalization="l2"),
 }
-
-
-def weights_of(shape: Shape, seed: int = 0) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(seed)
-    return {
-        name: random.normal(0, 0.1, size).astype(np.float32)
-        if len(size) > 1
-        else (1 + random.normal(0, 0.1, size)).astype(np.float32)
-        for name, size in shape.tensors().items()
-    }
 
 
 @pytest.mark.parametrize("shape", TINY.values(), ids=TINY)

@@ -29,16 +29,26 @@ def test_a_row_for_each_scheme_and_scale_a_column_for_each_variant() -> None:
     measured += [one("mqa", 0, rope="direct"), one("mqa", 0, length=128, rope="none")]
     lines = length_table(measured, last_half=False).splitlines()
     assert lines[0] == f"| positions | scale | {' | '.join(VARIANTS)} |"
-    assert lines[2].startswith("| pi | sqrt | 11.00 ± 1.00 | - | - |")
-    assert lines[3].startswith("| direct | sqrt | - | - | 10.00 ± 0.00 |")
+    assert lines[2].startswith("| pi | as trained | 11.00 ± 1.00 | - | - |")
+    assert lines[3].startswith("| direct | as trained | - | - | 10.00 ± 0.00 |")
     assert len(lines) == 4
     assert "21.00 ± 1.00" in length_table(measured, last_half=True)
 
 
-def test_rows_of_one_scheme_stand_together() -> None:
-    measured = [one("mha", 0), one("mha", 0, rope="ntk"), one("gqa_log_n", 0, scale="log_n")]
-    rows = [line.split(" | ")[:2] for line in length_table(measured, last_half=False).splitlines()]
-    assert rows[2:] == [["| pi", "sqrt"], ["| pi", "log_n"], ["| ntk", "sqrt"]]
+def test_rows_of_one_scheme_stand_together_and_the_trained_scale_is_one_row() -> None:
+    measured = [
+        one("mha", 0),
+        one("mha", 0, rope="ntk"),
+        one("mha", 0, scale="log_n_dagger"),
+        one("gqa_log_n", 0, scale="log_n"),
+    ]
+    lines = length_table(measured, last_half=False).splitlines()[2:]
+    assert [line.split(" | ")[:2] for line in lines] == [
+        ["| pi", "as trained"],
+        ["| pi", "log_n_dagger"],
+        ["| ntk", "as trained"],
+    ]
+    assert lines[0].count("10.00 ± 0.00") == 2
 
 
 def test_the_table_of_variants_says_what_each_costs() -> None:
