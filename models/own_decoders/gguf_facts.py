@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from models.decoder.llama import Llama, describe
 from models.errors import RecipeError
-from models.gguf.llama import Llama, describe
 from models.gguf.reader import GgufFile
 from models.own_decoders.gguf_source import HEAD, MATRICES, NORM, NORMS, TABLE
 

@@ -12,12 +12,12 @@ import numpy as np
 from models.decoder.body import decoder_graph
 from models.decoder.conversions import Basis, Latent, Pooled, Repeated
 from models.decoder.description import Form, cache_shapes
+from models.decoder.llama import Llama, packed_weights
 from models.decoder.packed import PackedSource, PackedWeights
 from models.decoder.serving import serving_graph
 from models.decoder.source import Source
 from models.decoder.storage import DataFile, write_graph
 from models.errors import RecipeError
-from models.gguf.llama import Llama, packed_weights
 from models.gguf.reader import GgufFile, parse_gguf
 from models.own_decoders.entry import Facts, describe_entry, own_formula, variant
 from models.own_decoders.gguf_facts import identity_fits, read_facts
