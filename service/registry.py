@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from service.capabilities.distribution.wiring import capability as distribution
 from service.capabilities.embeddings.wiring import capability as embeddings
 from service.capabilities.geodesic.wiring import capability as geodesic
+from service.capabilities.inference.wiring import capability as inference
 from service.capabilities.summarization.wiring import capability as summarization
 from service.capabilities.tokenization.wiring import capability as tokenization
 from service.capabilities.whitening.wiring import capability as whitening
@@ -19,6 +20,7 @@ CAPABILITIES: tuple[Capability, ...] = (
     geodesic,
     summarization,
     distribution,
+    inference,
 )
 
 

@@ -63,9 +63,7 @@ def engine(cache: Path) -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def image(engine: Engine) -> str:
     """Build the shipped Dockerfile as it is, and return the image's name."""
-    engine.docker(
-        *("build", "--network", "host", "-f", "docker/Dockerfile.cpu", "-t", IMAGE, ".")
-    )
+    engine.docker(*("build", "--network", "host", "-f", "docker/Dockerfile.cpu", "-t", IMAGE, "."))
     return IMAGE
 
 

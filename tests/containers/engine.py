@@ -156,7 +156,9 @@ def _remove_traces() -> None:
                 ["iptables", "-t", table, "-S", chain], capture_output=True, text=True
             ).stdout
             for rule in listed.splitlines():
-                if rule.startswith("-A") and ("DOCKER" in rule or "docker0" in rule or "172." in rule):
+                if rule.startswith("-A") and (
+                    "DOCKER" in rule or "docker0" in rule or "172." in rule
+                ):
                     subprocess.run(["iptables", "-t", table, "-D", *rule.split()[1:]])
         for verb in ("-F", "-X"):
             for chain in _CHAINS:
@@ -195,5 +197,7 @@ def _standin(engine: Engine, image: str, dockerfile: str, **arguments: str) -> N
     else:
         (context / "ca-certificates.crt").touch()
     (context / "pip.conf").write_text(f"[global]\ncert = {_CERTIFICATES}\n")
-    given = [part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")]
+    given = [
+        part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")
+    ]
     engine.docker("build", "--network", "host", "-t", image, *given, str(context))

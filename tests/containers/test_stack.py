@@ -24,9 +24,13 @@ def test_the_first_embedding_comes_within_a_minute(stack: Stack) -> None:
 
 
 def test_image_without_the_models_is_below_one_gigabyte(engine: Engine, image: str) -> None:
-    layers = engine.docker("history", "--no-trunc", "--format", "{{.CreatedBy}}\t{{.Size}}", "-H=false", image)
+    layers = engine.docker(
+        "history", "--no-trunc", "--format", "{{.CreatedBy}}\t{{.Size}}", "-H=false", image
+    )
     sizes = {line.split("\t")[0]: int(line.split("\t")[1]) for line in layers.splitlines()}
-    models = sum(size for made, size in sizes.items() if "/opt/isotrope/models" in made and "COPY" in made)
+    models = sum(
+        size for made, size in sizes.items() if "/opt/isotrope/models" in made and "COPY" in made
+    )
     assert models > 100 * MIB  # they are there, as a layer of their own
     assert sum(sizes.values()) - models < 1000 * MIB
 
@@ -39,9 +43,7 @@ def test_families_answer_through_the_gateway(client: httpx.Client) -> None:
         json={"name": "stack", "texts": ["a cat", "a dog", "the sea", "an ocean", "rain"]},
     )
     assert made.status_code == 201, made.text
-    again = client.post(
-        "/v1/embeddings", json={"input": "a cat", "transform": made.json()["id"]}
-    )
+    again = client.post("/v1/embeddings", json={"input": "a cat", "transform": made.json()["id"]})
     assert again.status_code == 200, again.text
     summary = client.post("/v1/opinions/summarize", json={"reviews": REVIEWS}).json()
     assert summary["summary"]
@@ -74,7 +76,9 @@ def test_containers_may_do_little(stack: Stack) -> None:
     assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"]
     assert "no-new-privileges:true" in host["SecurityOpt"]
     assert "uid=10001" in stack.engine.docker("exec", name, "id")
-    tried = stack.engine.docker("exec", name, "sh", "-c", "touch /opt/isotrope/x 2>&1 || echo refused")
+    tried = stack.engine.docker(
+        "exec", name, "sh", "-c", "touch /opt/isotrope/x 2>&1 || echo refused"
+    )
     assert "refused" in tried
 
 
