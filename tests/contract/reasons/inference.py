@@ -1,6 +1,7 @@
 """Reasons that depend on the model, or on how tensors hang together."""
 
 REASONS = (
+    r"The body is not valid JSON",  # bytes that no schema describes
     r"There is no model '",
     r"is a tokenizer; this operation needs an encoder",
     r"At /inputs/\d+",
