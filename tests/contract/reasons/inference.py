@@ -1,7 +1,7 @@
 """Reasons that depend on the model, or on how tensors hang together."""
 
 REASONS = (
-    r"The body is not valid JSON",  # bytes that no schema describes
+    r"The body is (not valid JSON|empty)",  # bytes that no schema describes
     r"There is no model '",
     r"is a tokenizer; this operation needs an encoder",
     r"At /inputs/\d+",
@@ -11,5 +11,6 @@ REASONS = (
     r"There is no text\.",
     r"Token id -?\d+ is not one of this model's",
     r"bytes behind the JSON belong to no input",
-    r"A sequence of ids is empty",
+    r"A sequence of token ids is empty",
+    r"A text has no tokens",
 )
