@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def stack(engine: Engine, image: str) -> Iterator[Stack]:
         answer.raise_for_status()
         yield Stack(engine, url, env, time.monotonic() - started)
     except Exception:
-        print(engine.compose_up(PROJECT, "logs", "--tail", "50", env=env))
+        sys.stderr.write(engine.compose_up(PROJECT, "logs", "--tail", "50", env=env))
         raise
     finally:
         engine.compose_up(PROJECT, "down", "-v", "--timeout", "20", env=env)

@@ -74,7 +74,13 @@ def _run(
     text: bytes | None = None,
 ) -> str:
     done = subprocess.run(
-        command, cwd=cwd, env=env, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command,
+        check=False,
+        cwd=cwd,
+        env=env,
+        input=text,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     printed = done.stdout.decode(errors="replace")
     if done.returncode:
@@ -155,22 +161,29 @@ def _remove_traces() -> None:
     for table in ("nat", "filter"):
         for chain in ("PREROUTING", "OUTPUT", "POSTROUTING", "FORWARD"):
             listed = subprocess.run(
-                ["iptables", "-t", table, "-S", chain], capture_output=True, text=True
+                check=False,
+                args=["iptables", "-t", table, "-S", chain],
+                capture_output=True,
+                text=True,
             ).stdout
             for rule in listed.splitlines():
                 if rule.startswith("-A") and (
                     "DOCKER" in rule or "docker0" in rule or "172." in rule
                 ):
-                    subprocess.run(["iptables", "-t", table, "-D", *rule.split()[1:]])
+                    subprocess.run(
+                        check=False, args=["iptables", "-t", table, "-D", *rule.split()[1:]]
+                    )
         for verb in ("-F", "-X"):
             for chain in _CHAINS:
-                subprocess.run(["iptables", "-t", table, verb, chain], capture_output=True)
-    subprocess.run(["iptables", "-P", "FORWARD", "ACCEPT"])
-    subprocess.run(["ip", "link", "del", "docker0"], capture_output=True)
+                subprocess.run(
+                    check=False, args=["iptables", "-t", table, verb, chain], capture_output=True
+                )
+    subprocess.run(check=False, args=["iptables", "-P", "FORWARD", "ACCEPT"])
+    subprocess.run(check=False, args=["ip", "link", "del", "docker0"], capture_output=True)
 
 
 def make_standins(engine: Engine, cache: Path) -> None:
-    """Make the images that the shipped files name, out of Debian packages, where they are missing."""
+    """Make the images that the shipped files name, out of Debian packages."""
     base = cache / "base.tar"
     if not base.exists():
         _run(

@@ -75,7 +75,8 @@ def test_containers_may_do_little(stack: Stack) -> None:
     described = json.loads(stack.engine.docker("inspect", name))[0]
     assert described["Config"]["User"] == "10001:10001"
     host = described["HostConfig"]
-    assert host["ReadonlyRootfs"] and host["CapDrop"] == ["ALL"]
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
     assert "no-new-privileges:true" in host["SecurityOpt"]
     assert "uid=10001" in stack.engine.docker("exec", name, "id")
     tried = stack.engine.docker(

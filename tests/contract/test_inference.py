@@ -1,4 +1,4 @@
-"""The Open Inference Protocol: the same vectors, by JSON, by raw tensors, and by Triton's client."""
+"""The Open Inference Protocol: the same vectors, by JSON and by raw tensors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def test_vectors_are_those_of_embeddings(client: TestClient) -> None:
     reply = _post(client, {"id": "7", "inputs": [_text(TEXTS)]})
     assert reply == IsPartialDict(model_name=MODEL, model_version="1", id="7")
     (output,) = reply["outputs"]
-    assert output["name"] == "mean" and output["datatype"] == "FP32"
+    assert output["name"] == "mean"
+    assert output["datatype"] == "FP32"
     data = client.post("/v1/embeddings", json={"input": TEXTS}).json()["data"]
     assert np.array_equal(_rows(output), np.array([row["embedding"] for row in data], np.float32))
 
@@ -139,10 +140,12 @@ def test_inputs_that_do_not_fit_are_refused(
 
 def test_unknown_outputs_and_models_are_named(client: TestClient) -> None:
     answer = client.post(INFER, json={"inputs": [_text(["a"])], "outputs": [{"name": "x"}]})
-    assert answer.status_code == 422 and "mean, mean_raw" in answer.json()["detail"]
+    assert answer.status_code == 422
+    assert "mean, mean_raw" in answer.json()["detail"]
     for path in ("/v2/models/nobody", "/v2/models/nobody/ready"):
         answer = client.get(path)
-        assert answer.status_code == 404 and "nobody" in answer.json()["error"]
+        assert answer.status_code == 404
+        assert "nobody" in answer.json()["error"]
 
 
 def test_it_describes_itself(client: TestClient) -> None:

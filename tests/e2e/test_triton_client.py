@@ -18,7 +18,9 @@ def test_tritonclient_infers(live: ServiceProcess) -> None:
 
     client = http.InferenceServerClient(live.url.removeprefix("http://"))
     try:
-        assert client.is_server_live() and client.is_server_ready() and client.is_model_ready(MODEL)
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        assert client.is_model_ready(MODEL)
         assert client.get_model_metadata(MODEL)["name"] == MODEL
         for binary in (True, False):
             texts = http.InferInput("text", [2], "BYTES")
