@@ -21,11 +21,8 @@ CAPABILITIES: tuple[Capability, ...] = (
     geodesic,
     summarization,
     distribution,
-<<<<<<< HEAD
     inference,
-=======
     attention,
->>>>>>> main
 )
 
 
