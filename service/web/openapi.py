@@ -144,10 +144,9 @@ def _mend_leaves(schema: object) -> None:
     One takes a file without `format: binary` for text, and tries no further alternative after a
     `const` that does not match, where it does after an `enum` of one.
     """
-    if isinstance(schema, list):
-        for each in schema:
-            _mend_leaves(each)
     if not isinstance(schema, dict):
+        for each in schema if isinstance(schema, list) else ():
+            _mend_leaves(each)
         return
     if schema.pop("contentMediaType", None) is not None:
         schema["format"] = "binary"
