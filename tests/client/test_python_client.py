@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 import httpx
 import pytest
 
-from tests.support.examples import Operation, make_stored, operations
+from tests.support.examples import Operation, make_stored, operations, send
 from tests.support.processes import ServiceProcess
 
 ROOT = Path(__file__).parents[2]
@@ -57,30 +57,7 @@ def client(generated: Path, live: ServiceProcess) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def stored(live: ServiceProcess) -> dict[str, str]:
-    def post(path: str, body: Any) -> Any:
-        answer = httpx.post(live.url + path, json=body, timeout=120)
-        assert answer.status_code == 201, answer.text
-        return answer.json()
-
-    made = make_stored(DOCUMENT, post)
-    corpus = httpx.get(f"{live.url}/v1/geodesic/corpora/{made['corpus_id']}").json()
-    assert corpus["id"] == made["corpus_id"]
-    schemas = DOCUMENT["components"]["schemas"]
-    made["item_id"] = schemas["CorpusRequest"]["examples"][0]["items"][0]["id"]
-    made["review_id"] = "r1"
-    reviews = {"reviews": [{"id": "r1", "text": "The room was clean."}]}
-    answer = httpx.post(f"{live.url}/v1/opinions/sets/{made['set_id']}/reviews", json=reviews)
-    assert answer.status_code == 200, answer.text
-    with TOKENIZER.open("rb") as file:
-        uploaded = httpx.post(
-            f"{live.url}/v1/tokenization/tokenizers",
-            data={"name": "of-the-document"},
-            files={"file": file},
-            timeout=60,
-        )
-    assert uploaded.status_code == 201, uploaded.text
-    made["tokenizer_id"] = uploaded.json()["id"]
-    return made
+    return make_stored(DOCUMENT, send(live.url), TOKENIZER)
 
 
 def bodies(operation: Operation, call: Any) -> Iterator[dict[str, Any]]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import httpx
+
 Document = Mapping[str, Any]
+Send = Callable[..., Any]
 # Made by an example of their own; what the answer calls the thing is what paths call it.
 _STORED = (
     ("transform_id", "/v1/whitening/transforms", "FitRequest"),
@@ -63,18 +67,36 @@ def operations(document: Document) -> Iterator[Operation]:
     return iter(sorted(found, key=lambda each: (each.method == "DELETE", -each.path.count("/"))))
 
 
-def make_stored(
-    document: Document, post: Callable[[str, Mapping[str, Any]], Any]
-) -> dict[str, str]:
+def send(url: str) -> Send:
+    """Return what sends a body to a path of a service and returns the parsed answer."""
+
+    def post(path: str, **body: Any) -> Any:
+        answer = httpx.post(url + path, timeout=120, **body)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    return post
+
+
+def make_stored(document: Document, post: Send, tokenizer: Path) -> dict[str, str]:
     """Make what paths with parameters work on, and return each parameter's value.
 
     Args:
         document: the OpenAPI document.
-        post: sends a JSON body to a path and returns the parsed 201 answer.
+        post: as of `send`.
+        tokenizer: a SentencePiece model to upload.
     """
+    schemas = document["components"]["schemas"]
     made = {"model": _MODEL, "model_id": _MODEL}
     for parameter, path, schema in _STORED:
-        example = document["components"]["schemas"][schema]["examples"][0]
-        reply = post(path, {**example, "name": "of-the-document"})
+        reply = post(path, json={**schemas[schema]["examples"][0], "name": "of-the-document"})
         made[parameter] = reply.get("id") or reply["calibration"]["id"]
+    made["item_id"] = schemas["CorpusRequest"]["examples"][0]["items"][0]["id"]
+    made["review_id"] = "r1"
+    reviews = [{"id": "r1", "text": "The room was clean."}]
+    post(f"/v1/opinions/sets/{made['set_id']}/reviews", json={"reviews": reviews})
+    with tokenizer.open("rb") as file:
+        name = {"name": "of-the-document"}
+        uploaded = post("/v1/tokenization/tokenizers", data=name, files={"file": file})
+    made["tokenizer_id"] = uploaded["id"]
     return made
