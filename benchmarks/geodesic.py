@@ -4,9 +4,10 @@
 python -m benchmarks.geodesic [--data FOLDER] [--only NAME] [--threads N]
 ```
 
-Names: exact, value, neighbours, paths, isomap, queries, growth, http, million. FOLDER holds
-`opinosis_dev.json`, `[{id, category, reviews: [sentence]}]`; without it `value` measures the swiss
-roll alone. All but `million` take about five minutes; `million` takes a quarter of an hour and
+Names: exact, value, hubness, neighbours, paths, isomap, queries, growth, http, million. FOLDER
+holds `opinosis_dev.json`, `[{id, category, reviews: [sentence]}]`, and for `hubness` also
+`yelp_dev.json` and `amazon_dev.json`, `[{reviews: [text]}]`; without it `value` measures the swiss
+roll alone. All but `million` take about five minutes; `million` takes a quarter of an hour, and
 5 GB. Prints each bar and writes `results/geodesic.json`, where bars of names not run stay.
 """
 
@@ -20,6 +21,7 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from benchmarks import results
+from benchmarks.geodesic_hubness import hubness_bars
 from benchmarks.geodesic_scale import growth_bars, http_bars, million_bars, query_bars
 from benchmarks.geodesic_speed import exact_bars, isomap_bars, neighbour_bars, path_bars
 from benchmarks.geodesic_value import value_bars
@@ -36,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scenarios: dict[str, Callable[[], list[Bar]]] = {
         "exact": exact_bars,
         "value": lambda: value_bars(given.data),
+        "hubness": lambda: hubness_bars(given.data),
         "neighbours": neighbour_bars,
         "paths": path_bars,
         "isomap": isomap_bars,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from functools import partial
 
 import faiss
 import numpy as np
@@ -21,7 +22,7 @@ from service.numerics.distances import Metric
 from service.numerics.dtypes import Matrix32
 from service.numerics.graphs import Graph, bridge_components, neighbour_graph
 from service.numerics.neighbours import Neighbours, nearest_neighbours
-from service.numerics.paths import all_pairs, nearest_by_path
+from service.numerics.paths import all_pairs, distances_from, nearest_by_path
 
 DIMENSIONS = 384
 K = 10
@@ -151,10 +152,13 @@ def path_bars() -> list[Bar]:
     for count in (1000, 2500):
         graph = connected(clustered(count))[1]
         matrix = to_scipy(graph)
-        found = ratios(lambda g=graph: all_pairs(g), lambda m=matrix: dijkstra(m), rounds=5)
-        bars.append(
-            median_bar(f"all pairs of {count:,}, time over scipy", found, relation="<=", limit=None)
-        )
+        everybody = np.arange(count, dtype=np.int32)
+        for what, ours in (
+            (f"lengths of all pairs of {count:,}", partial(distances_from, graph, everybody)),
+            (f"lengths and hops of all pairs of {count:,}", partial(all_pairs, graph)),
+        ):
+            found = ratios(ours, partial(dijkstra, matrix), rounds=5)
+            bars.append(median_bar(f"{what}, time over scipy", found, relation="<=", limit=None))
     graph = connected(clustered(10_000))[1]
     matrix = to_scipy(graph)
     source, zero = np.array([7], np.int32), np.zeros(1, np.float32)
@@ -170,15 +174,23 @@ def path_bars() -> list[Bar]:
 
 
 def isomap_bars() -> list[Bar]:
-    """Return our time for graph and all pairs at n = 1,000 over that of fitting Isomap."""
-    vectors = clustered(1000)
+    """Return our time for graph and all pairs at n = 1,000 over that of fitting Isomap.
 
-    def ours() -> object:
-        return all_pairs(neighbour_graph(nearest_neighbours(vectors, k=K, metric=Metric.ANGULAR)))
+    Isomap computes lengths; that is judged. Ours with the edges on each path is shown.
+    """
+    vectors = clustered(1000)
+    everybody = np.arange(1000, dtype=np.int32)
+
+    def joined() -> Graph:
+        return neighbour_graph(nearest_neighbours(vectors, k=K, metric=Metric.ANGULAR))
 
     def fit() -> object:
         return Isomap(n_neighbors=K, n_components=2, n_jobs=1).fit(vectors)
 
-    found = ratios(ours, fit, rounds=7)
+    found = ratios(lambda: distances_from(joined(), everybody), fit, rounds=9)
+    further = ratios(lambda: all_pairs(joined()), fit, rounds=5)
     what = "graph and all pairs of 1,000, time over scikit-learn Isomap's fit"
-    return [median_bar(what, found, relation="<=", limit=0.2)]
+    return [
+        median_bar(what, found, relation="<=", limit=0.2),
+        median_bar(f"{what}, ours with hops", further, relation="<=", limit=None),
+    ]

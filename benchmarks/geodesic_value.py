@@ -57,7 +57,7 @@ def sentence_bars(path: Path) -> list[Bar]:
         for sentence in entry["reviews"][:SENTENCES_A_TOPIC]
     ]
     labels = np.array([number for number, _ in topics])
-    vectors = prepare(_embed([sentence for _, sentence in topics]), Metric.ANGULAR)
+    vectors = prepare(embed([sentence for _, sentence in topics]), Metric.ANGULAR)
     graph = neighbour_graph(nearest_neighbours(vectors, k=10, metric=Metric.ANGULAR))
     graph = bridge_components(graph, vectors, metric=Metric.ANGULAR)
     along = all_pairs(graph).lengths
@@ -66,9 +66,9 @@ def sentence_bars(path: Path) -> list[Bar]:
     left, right = np.triu_indices(len(labels), 1)
     far = straight[left, right] > np.arccos(FAR)
     same = (labels[left] == labels[right])[far]
-    cosine = _auc(-straight[left, right][far], same)
-    geodesic = _auc(-along[left, right][far], same)
-    lost = _precision(straight, labels) - _precision(along, labels)
+    cosine = auc(-straight[left, right][far], same)
+    geodesic = auc(-along[left, right][far], same)
+    lost = precision(straight, labels) - precision(along, labels)
     note = f"{len(labels)} sentences of {len(entries)} topics, {int(far.sum()):,} far pairs"
     return [
         Bar("far pairs of sentences, same topic: area under the curve, cosine", cosine, note=note),
@@ -78,7 +78,7 @@ def sentence_bars(path: Path) -> list[Bar]:
     ]
 
 
-def _embed(sentences: list[str]) -> Matrix32:
+def embed(sentences: list[str]) -> Matrix32:
     """Return the embeddings of the default model, each sentence run alone."""
     from service.runtime.tokenizer import Truncate, open_tokenizer
 
@@ -93,7 +93,7 @@ def _embed(sentences: list[str]) -> Matrix32:
     return np.stack(rows).astype(np.float32)
 
 
-def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
+def auc(scores: np.ndarray, positive: np.ndarray) -> float:
     """Return the area under the curve: how often a positive pair scores above a negative one."""
     ranks = rankdata(scores)
     count = int(positive.sum())
@@ -101,7 +101,7 @@ def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
     return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
 
 
-def _precision(distances: Matrix32, labels: np.ndarray) -> float:
+def precision(distances: Matrix32, labels: np.ndarray) -> float:
     """Return the share of the ten nearest that have one's own label."""
     away = distances.copy()
     np.fill_diagonal(away, np.inf)

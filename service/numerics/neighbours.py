@@ -25,8 +25,8 @@ from service.numerics.kernels import kernel
 
 # Products of near neighbours may stand in the wrong order by their rounding.
 _SPARE = 4
-# 1 MiB of products: still in the cache when they are read.
-_TILE_ROWS = 256
+# Half a MiB of products: still in the cache when they are read.
+_TILE_ROWS = 128
 _TILE_COLUMNS = 1024
 _CHUNK = 32
 
@@ -209,22 +209,43 @@ def nearest_neighbours(
             tile = buffer[: len(rows) * len(columns)].reshape(len(rows), len(columns))
             np.matmul(rows, columns.T, out=tile)
             _offer_both_ways(tile, top, left, half_squares, worst, scores, candidates)
-    _keep_a_twin(vectors, candidates)
+    _drop_hopeless(vectors, half_squares, k, scores, candidates)
     found = choose_nearest(vectors, vectors, candidates, k=k, metric=metric)
     progress("neighbours", count, count)
     return found
 
 
-def _keep_a_twin(vectors: Matrix32, candidates: Ids32) -> None:
+def _drop_hopeless(
+    vectors: Matrix32, half_squares: Vector32, k: int, scores: Matrix32, candidates: Ids32
+) -> None:
+    """Put -1 for candidates that rounding cannot bring among the k nearest, and keep a twin.
+
+    A float32 sum of d products is off by at most d · 2⁻²⁴ · |x| |y|; a score is that and half a
+    square, and two scores are compared. Source: Higham 2002, "Accuracy and Stability of Numerical
+    Algorithms", section 3.1.
+    """
+    selves = np.einsum("nd,nd->n", vectors, vectors)
+    rounding = np.float32(4 * (vectors.shape[1] + 2) * 2.0**-24) * selves.max()
+    candidates[scores < scores[:, k - 1 : k] - rounding] = -1
+    _keep_a_twin(vectors, candidates, scores[:, 0] >= selves - half_squares - rounding)
+
+
+def _keep_a_twin(vectors: Matrix32, candidates: Ids32, close: Bools) -> None:
     """Make sure that equal rows are chained by their candidates, each to the next one.
 
     In a crowd nearer together than products can tell, a list may be full before an equal row comes.
     Of its candidates the last one, which is the least likely, gives way.
+
+    Args:
+        vectors: (n, d) float32.
+        candidates: (n, c) rows, best first; changed in place.
+        close: (n,) rows that may have an equal one.
     """
-    rows = np.ascontiguousarray(vectors).view(f"V{vectors.shape[1] * vectors.itemsize}")[:, 0]
+    some = np.flatnonzero(close)
+    rows = np.ascontiguousarray(vectors[some]).view(f"V{vectors.shape[1] * vectors.itemsize}")[:, 0]
     order = np.argsort(rows, kind="stable")
     equal = np.flatnonzero(rows[order[1:]] == rows[order[:-1]])
-    left, twin = order[equal], order[equal + 1]
+    left, twin = some[order[equal]], some[order[equal + 1]]
     lost = (candidates[left] != twin[:, np.newaxis]).all(axis=1)
     candidates[left[lost], -1] = twin[lost]
 

@@ -2,13 +2,15 @@
 
 The heap has four children a node and holds (length, row) as one number: one comparison orders
 entries by length, and ties by row. An entry that a shorter path made stale stays in the heap and is
-passed over.
+passed over. Of equally short paths the one of fewest edges counts, and of those the one with the
+lower row before the end. Between all rows, sources go in blocks (`sweeps`).
 
 Source: Dijkstra 1959, "A note on two problems in connexion with graphs".
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -20,10 +22,12 @@ from service.numerics.dtypes import Ids32, Ids64, Matrix32, Progress, Vector32
 from service.numerics.graphs import Graph
 from service.numerics.kernels import kernel
 from service.numerics.neighbours import silent
+from service.numerics.sweeps import sweep_hops, sweep_lengths
 
 NOBODY = -1
 Entries: TypeAlias = npt.NDArray[np.uint64]
-_SOURCES_A_STEP = 64
+_LANES = 64  # sources of a block (decision 0030)
+_FEW = 4  # sources for which a search each is faster
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +54,10 @@ class AllPairs:
 
     Attributes:
         lengths: (n, n) float32, symmetric; infinite where there is no path.
-        predecessors: (n, n) int32: the row before column j on the path from row i, -1 for none.
-        hops: (n, n) int32, -1 where there is no path.
+        hops: (n, n) int32 edges on the path from row to column, -1 where there is none.
     """
 
     lengths: Matrix32
-    predecessors: Ids32
     hops: Ids32
 
 
@@ -114,6 +116,25 @@ def _pop(heap: Entries, size: int) -> int:
 
 
 @kernel()
+def _sow(  # noqa: PLR0917 - a kernel takes arrays, by place
+    heap: Entries,
+    seeds: Ids32,
+    seed_lengths: Vector32,
+    lengths: Vector32,
+    hops: Ids32,
+    predecessors: Ids32,
+) -> int:
+    """Put the seeds into an empty heap and return its size."""
+    size = 0
+    for at in range(seeds.shape[0]):
+        row = seeds[at]
+        if seed_lengths[at] < lengths[row]:
+            lengths[row], hops[row], predecessors[row] = seed_lengths[at], 0, NOBODY
+            size = _push(heap, size, _entry(seed_lengths[at], row))
+    return size
+
+
+@kernel()
 def _settle(settled: Ids32, done: int, row: int, lengths: Vector32) -> int:
     """Add a row behind those of shorter paths, and of equal ones lower rows; return the count."""
     place = done  # an edge of length 0 may lead to a lower row after a higher one
@@ -122,6 +143,32 @@ def _settle(settled: Ids32, done: int, row: int, lengths: Vector32) -> int:
         place -= 1
     settled[place] = row
     return done + 1
+
+
+@kernel()
+def _take_fewest(  # noqa: PLR0917 - a kernel takes arrays, by place
+    offsets: Ids64,
+    targets: Ids32,
+    edge_lengths: Vector32,
+    lengths: Vector32,
+    hops: Ids32,
+    predecessors: Ids32,
+    settled: Ids32,
+) -> None:
+    """Choose among equally short paths those of fewest edges, then of the lowest row before."""
+    changed = True
+    while changed:
+        changed = False
+        for at in range(settled.shape[0]):
+            row = settled[at]
+            for edge in range(offsets[row], offsets[row + 1]):
+                before = targets[edge]
+                if lengths[before] + edge_lengths[edge] == lengths[row] and (
+                    hops[before] + 1 < hops[row]
+                    or (hops[before] + 1 == hops[row] and before < predecessors[row])
+                ):
+                    hops[row], predecessors[row] = hops[before] + 1, before
+                    changed = True
 
 
 @kernel(
@@ -151,13 +198,9 @@ def _search(  # noqa: PLR0917 - a kernel takes arrays, by place
     """
     # Each edge enters at most once from each end. The system lends only the pages that are touched.
     heap = np.empty(seeds.shape[0] + targets.shape[0], np.uint64)
-    size = 0
-    for at in range(seeds.shape[0]):
-        row = seeds[at]
-        if seed_lengths[at] < lengths[row]:
-            lengths[row], hops[row], predecessors[row] = seed_lengths[at], 0, NOBODY
-            size = _push(heap, size, _entry(seed_lengths[at], row))
+    size = _sow(heap, seeds, seed_lengths, lengths, hops, predecessors)
     done = 0
+    ties = 0
     while size > 0 and _length(heap[0]) <= most:
         length, row = _length(heap[0]), _row(heap[0])
         size = _pop(heap, size)
@@ -172,6 +215,10 @@ def _search(  # noqa: PLR0917 - a kernel takes arrays, by place
             if reach < lengths[target]:
                 lengths[target], hops[target], predecessors[target] = reach, hops[row] + 1, row
                 size = _push(heap, size, _entry(reach, target))
+            else:
+                ties += reach == lengths[target]
+    if ties > 0:
+        _take_fewest(offsets, targets, edge_lengths, lengths, hops, predecessors, settled[:done])
     return done
 
 
@@ -222,45 +269,8 @@ def nearest_by_path(
     return Reached(rows, lengths[rows], hops[rows], predecessors)
 
 
-@kernel(
-    "void(int64[::1], int32[::1], float32[::1], int64, float32[:, ::1], int32[:, ::1],"
-    " int32[:, ::1])"
-)
-def _search_all(  # noqa: PLR0917 - a kernel takes arrays, by place
-    offsets: Ids64,
-    targets: Ids32,
-    edge_lengths: Vector32,
-    first: int,
-    lengths: Matrix32,
-    predecessors: Ids32,
-    hops: Ids32,
-) -> None:
-    """Fill the rows of consecutive sources, beginning with `first`."""
-    heap = np.empty(targets.shape[0] + 1, np.uint64)
-    for local in range(lengths.shape[0]):
-        lengths[local, :] = np.inf
-        predecessors[local, :] = NOBODY
-        hops[local, :] = NOBODY
-        lengths[local, first + local] = 0
-        hops[local, first + local] = 0
-        size = _push(heap, 0, _entry(np.float32(0), first + local))
-        while size > 0:
-            length, row = _length(heap[0]), _row(heap[0])
-            size = _pop(heap, size)
-            if length > lengths[local, row]:
-                continue
-            for edge in range(offsets[row], offsets[row + 1]):
-                target = targets[edge]
-                reach = length + edge_lengths[edge]
-                if reach < lengths[local, target]:
-                    lengths[local, target] = reach
-                    predecessors[local, target] = row
-                    hops[local, target] = hops[local, row] + 1
-                    size = _push(heap, size, _entry(reach, target))
-
-
 def all_pairs(graph: Graph, *, progress: Progress = silent) -> AllPairs:
-    """Return the shortest paths between all rows; it takes 12 n² bytes.
+    """Return the shortest paths between all rows; it takes 8 n² bytes.
 
     A path and its way back add the same edges in another order. The lengths of the two are made
     one, so that the matrix is symmetric to the bit.
@@ -269,25 +279,13 @@ def all_pairs(graph: Graph, *, progress: Progress = silent) -> AllPairs:
         graph: of n rows.
         progress: told the sources done.
     """
-    count = graph.count
-    lengths = np.empty((count, count), np.float32)
-    predecessors = np.empty((count, count), np.int32)
-    hops = np.empty((count, count), np.int32)
-    for first in range(0, count, _SOURCES_A_STEP):
-        progress("paths", first, count)
-        part = slice(first, first + _SOURCES_A_STEP)
-        _search_all(
-            graph.offsets,
-            graph.targets,
-            graph.lengths,
-            first,
-            lengths[part],
-            predecessors[part],
-            hops[part],
-        )
-    progress("paths", count, count)
+    lengths = np.empty((graph.count, graph.count), np.float32)
+    hops = np.empty((graph.count, graph.count), np.int32)
+    everybody = np.arange(graph.count, dtype=np.int32)
+    for sources, order in _blocks(graph, everybody, progress):
+        lengths[sources], hops[sources] = _paths_from(graph, order, sources)
     np.minimum(lengths, lengths.T, out=lengths)
-    return AllPairs(lengths, predecessors, hops)
+    return AllPairs(lengths, hops)
 
 
 def distances_from(graph: Graph, sources: Ids32, *, progress: Progress = silent) -> Matrix32:
@@ -298,14 +296,61 @@ def distances_from(graph: Graph, sources: Ids32, *, progress: Progress = silent)
         sources: (s,) int32 rows.
         progress: told the sources done.
     """
-    lengths = np.full((len(sources), graph.count), np.inf, np.float32)
-    for at, source in enumerate(sources):
-        progress("paths", at, len(sources))
-        found = nearest_by_path(
-            graph, np.array([source], np.int32), seed_lengths=np.zeros(1, np.float32)
-        )
-        lengths[at, found.rows] = found.lengths
+    lengths = np.empty((len(sources), graph.count), np.float32)
+    places = np.empty(graph.count, np.int64)
+    for block, order in _blocks(graph, np.unique(sources), progress):
+        places[:] = NOBODY
+        places[block] = np.arange(len(block))
+        found = places[sources]
+        lengths[found >= 0] = _lengths_from(graph, order, block)[found[found >= 0]]
     return lengths
+
+
+def _blocks(graph: Graph, sources: Ids32, progress: Progress) -> Iterator[tuple[Ids32, Ids32]]:
+    """Yield sources that are near each other, and all rows as the first of them meets them."""
+    left = np.zeros(graph.count, np.bool_)
+    left[sources] = True
+    done = 0
+    for source in sources:
+        if not left[source]:
+            continue
+        progress("paths", done, len(sources))
+        order = _search_from(graph, source).rows
+        block = order[left[order]][:_LANES]
+        left[block] = False
+        done += len(block)
+        yield block, order
+    progress("paths", done, len(sources))
+
+
+def _lengths_from(graph: Graph, order: Ids32, sources: Ids32) -> Matrix32:
+    swept = sweep_lengths(graph, order, sources) if len(sources) >= _FEW else None
+    return _search_each(graph, sources)[0] if swept is None else swept.T
+
+
+def _paths_from(graph: Graph, order: Ids32, sources: Ids32) -> tuple[Matrix32, Ids32]:
+    if len(sources) >= _FEW:
+        lengths = sweep_lengths(graph, order, sources)
+        hops = None if lengths is None else sweep_hops(graph, order, sources, lengths)
+        if lengths is not None and hops is not None:
+            return lengths.T, hops.T
+    return _search_each(graph, sources)
+
+
+def _search_each(graph: Graph, sources: Ids32) -> tuple[Matrix32, Ids32]:
+    """Return (s, n) lengths and hops, one search a source."""
+    lengths = np.full((len(sources), graph.count), np.inf, np.float32)
+    hops = np.full((len(sources), graph.count), NOBODY, np.int32)
+    for at, source in enumerate(sources):
+        found = _search_from(graph, source)
+        lengths[at, found.rows], hops[at, found.rows] = found.lengths, found.hops
+    return lengths, hops
+
+
+def _search_from(graph: Graph, source: int) -> Reached:
+    return nearest_by_path(
+        graph, np.array([source], np.int32), seed_lengths=np.zeros(1, np.float32)
+    )
 
 
 def path_to(predecessors: Ids32, row: int) -> list[int]:

@@ -316,3 +316,25 @@ def test_a_whitening_comes_before_the_graph(client: TestClient, name: str) -> No
     client.delete(f"/v1/whitening/transforms/{transform}")
     body = {"texts": TEXTS, "transform": transform}
     expect_problem(client.post(PAIRWISE, json=body), 404, "unknown_artefact")
+
+
+SPOT = [[0, 0], [0.1, 0], [2, 0], [2, 2.1]]
+
+
+@pytest.mark.parametrize(("hubness", "labels"), [("none", [0] * 4), ("csls", [0, 0, 1, 1])])
+def test_a_dense_spot_does_not_catch_what_lies_around_it(
+    client: TestClient, name: str, hubness: str, labels: list[int]
+) -> None:
+    how = {"k": 1, "metric": "euclidean", "hubness": hubness}
+    found = client.post(PAIRWISE, json={"vectors": SPOT, **how}).json()
+    assert found["labels"] == labels
+    made = make(
+        client, name, [{"id": str(at), "vector": row} for at, row in enumerate(SPOT)], **how
+    )
+    assert (made["hubness"], made["components"]) == (hubness, len(set(labels)))
+    path = client.post(f"{CORPORA}/{name}/path", json={"source": "1", "target": "2"}).json()
+    assert (path["geodesic"] is None) == (hubness == "csls")
+    query = client.post(f"{CORPORA}/{name}/query", json={"vector": [2, 1]}).json()
+    assert [hit["id"] for hit in query["hits"]] == (
+        ["2", "3"] if hubness == "csls" else ["2", "1", "0", "3"]
+    )

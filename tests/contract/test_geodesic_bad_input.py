@@ -41,6 +41,7 @@ PAIRWISE_BODIES: dict[str, tuple[dict[str, Any], int, str, str]] = {
     "graph": ({"vectors": [[1]], "graph": "all"}, 422, INVALID, "/graph"),
     "bridge": ({"vectors": [[1]], "bridge": True}, 422, INVALID, "/bridge"),
     "negative edge": ({"vectors": [[1]], "max_edge": -1}, 422, INVALID, "/max_edge"),
+    "hubness unknown": ({"vectors": [[1]], "hubness": "centring"}, 422, INVALID, "/hubness"),
     "no pairs": ({"vectors": [[1]], "pairs": []}, 422, INVALID, "/pairs"),
     "a pair of one": ({"vectors": [[1]], "pairs": [[0]]}, 422, INVALID, "pair 0 is [0]"),
     "a pair of text": ({"vectors": [[1]], "pairs": [["0", 0]]}, 422, INVALID, "pair 0 names"),

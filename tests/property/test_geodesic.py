@@ -21,10 +21,12 @@ from service.numerics.dtypes import Matrix32
 from service.numerics.graphs import EdgeRule, neighbour_graph
 from service.numerics.neighbours import nearest_neighbours
 from service.numerics.paths import all_pairs, nearest_by_path
+from service.numerics.shortlists import Hubness
 
 metrics = st.sampled_from(list(Metric))
 rules = st.sampled_from(list(EdgeRule))
 bridges = st.sampled_from(list(Bridge))
+reductions = st.sampled_from(list(Hubness))
 
 
 @st.composite
@@ -45,14 +47,18 @@ def taken(
     metric: Metric = Metric.ANGULAR,
     rule: EdgeRule = EdgeRule.UNION,
     bridge: Bridge = Bridge.NONE,
+    hubness: Hubness = Hubness.NONE,
 ) -> Measured:
-    options = GraphOptions(k, metric, rule, None, bridge)
+    options = GraphOptions(k, metric, rule, None, bridge, hubness)
     return measure(prepare(rows, metric), options, Wanted(None, paths=False))
 
 
-@given(rows=vectors(), k=st.integers(1, 8), metric=metrics, rule=rules, bridge=bridges)
-def test_a_distance(rows: Matrix32, k: int, metric: Metric, rule: EdgeRule, bridge: Bridge) -> None:
-    found = taken(rows, k=k, metric=metric, rule=rule, bridge=bridge)
+@given(rows=vectors(), k=st.integers(1, 8), rule=rules, bridge=bridges, data=st.data())
+def test_a_distance(
+    rows: Matrix32, k: int, rule: EdgeRule, bridge: Bridge, data: st.DataObject
+) -> None:
+    metric, hubness = data.draw(metrics), data.draw(reductions)
+    found = taken(rows, k=k, metric=metric, rule=rule, bridge=bridge, hubness=hubness)
     lengths = found.geodesic.astype(np.float64)
     assert np.array_equal(found.geodesic, found.geodesic.T)
     assert np.array_equal(found.geodesic.diagonal(), np.zeros(len(rows)))
@@ -80,16 +86,20 @@ def test_floyd_and_warshall(rows: Matrix32, k: int, metric: Metric) -> None:
     assert np.allclose(found[known], expected[known], rtol=1e-5, atol=1e-7)
 
 
-@given(rows=vectors(), k=st.integers(1, 8), metric=metrics)
-def test_on_an_edge_the_way_is_straight(rows: Matrix32, k: int, metric: Metric) -> None:
-    found = taken(rows, k=k, metric=metric)
+@given(rows=vectors(), k=st.integers(1, 8), metric=metrics, hubness=reductions)
+def test_on_an_edge_the_way_is_straight(
+    rows: Matrix32, k: int, metric: Metric, hubness: Hubness
+) -> None:
+    found = taken(rows, k=k, metric=metric, hubness=hubness)
     edges = found.hops == 1
     assert np.allclose(found.geodesic[edges], found.direct[edges], rtol=1e-5, atol=1e-6)
 
 
-@given(rows=vectors(least=2), metric=metrics)
-def test_with_all_neighbours_every_way_is_straight(rows: Matrix32, metric: Metric) -> None:
-    found = taken(rows, k=len(rows) + 3, metric=metric)
+@given(rows=vectors(least=2), metric=metrics, hubness=reductions)
+def test_with_all_neighbours_every_way_is_straight(
+    rows: Matrix32, metric: Metric, hubness: Hubness
+) -> None:
+    found = taken(rows, k=len(rows) + 3, metric=metric, hubness=hubness)
     assert found.k_effective == len(rows) - 1
     assert np.allclose(found.geodesic, found.direct, rtol=1e-5, atol=1e-6)
 
@@ -126,6 +136,8 @@ def test_a_pair_is_an_entry_of_the_matrix(
     some = measure(prepare(rows, metric), options, Wanted(pairs, paths=True))
     left, right = pairs.T
     assert np.allclose(some.geodesic, whole.geodesic[left, right], rtol=1e-5, atol=1e-6)
+    low, high = np.minimum(left, right), np.maximum(left, right)
+    assert np.array_equal(some.hops, whole.hops[low, high])
     for pair, path in zip(chosen, some.paths, strict=True):
         assert (path is None) == bool(np.isinf(whole.geodesic[pair]))
         assert path is None or (path[0], path[-1]) == pair
@@ -149,11 +161,17 @@ def test_an_early_stop_finds_the_nearest(
 
 
 @settings(max_examples=40)
-@given(rows=vectors(least=6), k=st.integers(1, 5), metric=metrics, data=st.data())
+@given(
+    rows=vectors(least=6),
+    k=st.integers(1, 5),
+    metric=metrics,
+    data=st.data(),
+    hubness=reductions,
+)
 def test_changes_lead_where_a_build_leads(
-    rows: Matrix32, k: int, metric: Metric, data: st.DataObject
+    rows: Matrix32, k: int, metric: Metric, data: st.DataObject, hubness: Hubness
 ) -> None:
-    options = MeshOptions(k, metric, EdgeRule.UNION, None, 1000)
+    options = MeshOptions(k, metric, EdgeRule.UNION, None, 1000, hubness=hubness)
     prepared = prepare(rows, metric)
     cut = data.draw(st.integers(1, len(rows) - 1))
     gone = data.draw(st.lists(st.integers(0, cut - 1), unique=True, max_size=cut))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from service.capabilities.geodesic.pipeline.answers import Hit, Way
-from service.capabilities.geodesic.pipeline.corpus import Corpus, Item
+from service.capabilities.geodesic.pipeline.corpus import Corpus, Description, Item
 from service.capabilities.geodesic.pipeline.pairwise import Answer
 from service.capabilities.geodesic.pipeline.room import Calibrated
 from service.embedding.embedder import Embedded
@@ -45,23 +45,24 @@ def describe_model(embedded: Embedded | None) -> dict[str, object]:
     }
 
 
-def describe_corpus(corpus: Corpus) -> dict[str, object]:
+def describe_corpus(said: Description) -> dict[str, object]:
     """Return what a corpus is, without its items."""
-    making, mesh = corpus.making, corpus.mesh
+    making = said.making
     return {
-        "id": corpus.name,
-        "name": corpus.name,
-        "version": corpus.version,
-        "items": mesh.count,
-        "dimensions": corpus.dimensions,
+        "id": said.name,
+        "name": said.name,
+        "version": said.version,
+        "items": said.items,
+        "dimensions": said.dimensions,
         "k": making.options.k,
         "metric": making.options.metric,
         "graph": making.options.rule,
         "max_edge": making.options.max_edge,
-        "edges": mesh.graph.edges,
-        "components": mesh.components,
-        "neighbours": "exact" if mesh.proposals is None else "approximate",
-        "recall": mesh.recall,
+        "hubness": making.options.hubness,
+        "edges": said.edges,
+        "components": said.components,
+        "neighbours": "exact" if said.exact else "approximate",
+        "recall": said.recall,
         "model": making.model,
         "model_sha256": making.model_sha256,
         "transform": making.transform,

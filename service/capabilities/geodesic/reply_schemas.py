@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from service.capabilities.geodesic.schemas import GraphName, MetricName
+from service.capabilities.geodesic.schemas import GraphName, HubnessName, MetricName
 
 
 class Usage(BaseModel):
@@ -66,6 +66,7 @@ class CorpusReply(BaseModel):
     metric: MetricName
     graph: GraphName
     max_edge: float | None
+    hubness: HubnessName
     edges: int
     components: int
     neighbours: Literal["exact", "approximate"]

@@ -47,6 +47,7 @@ from service.errors import EmptyInput, Fault, InvalidInput
 from service.numerics.distances import Metric
 from service.numerics.dtypes import Progress
 from service.numerics.graphs import EdgeRule
+from service.numerics.shortlists import Hubness
 from service.web.call import Call, CurrentCall
 from service.web.capability import CurrentLent, provide
 from service.web.idempotency import GivenIdempotency
@@ -90,8 +91,9 @@ async def measure_pairwise(
     `Accept: application/x-npy` the answer is the geodesic array alone, no path being infinity.
     """
     options = GraphOptions(
-        body.k, Metric(body.metric), EdgeRule(body.graph), body.max_edge, Bridge(body.bridge)
-    )
+        body.k, Metric(body.metric), EdgeRule(body.graph), body.max_edge, Bridge(body.bridge),
+        Hubness(body.hubness),
+    )  # fmt: skip
     wanted = Wanted(body.pairs, body.paths)
     _require_one(body.model_fields_set, "texts", "vectors")
 
@@ -149,6 +151,7 @@ async def create_corpus(
         max_edge=body.max_edge,
         exact_rows=settings.exact_items,
         threads=settings.index_threads,
+        hubness=Hubness(body.hubness),
     )
 
     async def work(progress: Progress) -> Response:
@@ -164,7 +167,7 @@ async def create_corpus(
             deadline=call.deadline,
             progress=progress,
         )
-        return json_response(describe_corpus(corpus), status=201)
+        return json_response(describe_corpus(corpus.describe()), status=201)
 
     return await reply_with_progress(request, call, work)
 
@@ -177,8 +180,8 @@ async def create_corpus(
 )
 async def list_corpora(pipeline: Pipeline) -> Response:
     """Return every corpus, by name."""
-    found = await pipeline.corpora.living()
-    return json_response({"data": [describe_corpus(corpus) for corpus in found]})
+    found = await pipeline.corpora.describe_all()
+    return json_response({"data": [describe_corpus(each) for each in found]})
 
 
 @router.get(
@@ -189,7 +192,7 @@ async def list_corpora(pipeline: Pipeline) -> Response:
 )
 async def get_corpus(corpus_id: str, pipeline: Pipeline) -> Response:
     """Return how a corpus was made, its size, and how good its neighbours are."""
-    return json_response(describe_corpus(await pipeline.corpora.find(corpus_id)))
+    return json_response(describe_corpus((await pipeline.corpora.find(corpus_id)).describe()))
 
 
 @router.delete(_ONE, summary="Delete a corpus", status_code=204, responses=problems(*_STORED))
@@ -224,7 +227,7 @@ async def put_items(
         corpus = await pipeline.corpora.put_items(
             corpus_id, given, deadline=call.deadline, progress=progress
         )
-        return json_response(describe_corpus(corpus))
+        return json_response(describe_corpus(corpus.describe()))
 
     return await reply_with_progress(request, call, work)
 
@@ -242,7 +245,7 @@ async def delete_item(
 
     async def work(progress: Progress) -> Response:
         corpus = await pipeline.corpora.remove_item(corpus_id, item_id, progress=progress)
-        return json_response(describe_corpus(corpus))
+        return json_response(describe_corpus(corpus.describe()))
 
     return await reply_with_progress(request, call, work)
 

@@ -25,6 +25,7 @@ _PAIR = 2
 
 MetricName = Literal["angular", "euclidean"]
 GraphName = Literal["union", "mutual"]
+HubnessName = Literal["none", "csls"]
 
 _Small = Annotated[int, Field(ge=1, le=_MOST_NEIGHBOURS)]
 Neighbours = Annotated[_Small, BeforeValidator(whole, json_schema_input_type=_Small)]
@@ -42,6 +43,10 @@ TransformId = Annotated[str, Field(min_length=1)]
 ItemId = Annotated[str, Field(min_length=1, max_length=256)]
 
 K_FIELD = "Near neighbours that each item is joined to; where there are fewer, all of them."
+HUBNESS_FIELD = (
+    "`csls` passes over items that are near to everybody: neighbours are chosen among the nearest "
+    "by how far their likeness stands out. Edges keep their length."
+)
 EDGE_FIELD = "Longest edge allowed, in radians or in the unit of the vectors; absent allows all."
 
 
@@ -144,6 +149,7 @@ class PairwiseRequest(WireModel):
         "union", description="`union` joins where one names the other, `mutual` where both do."
     )
     max_edge: Length | None = Field(None, description=EDGE_FIELD)
+    hubness: HubnessName = Field("none", description=HUBNESS_FIELD)
     bridge: Literal["none", "mst"] = Field(
         "none", description="`mst` joins components by a minimum spanning tree."
     )
@@ -203,6 +209,7 @@ class CorpusRequest(WireModel):
     metric: MetricName = Field("angular", description="`angular` is in radians.")
     graph: GraphName = Field("union", description="As for pairwise.")
     max_edge: Length | None = Field(None, description=EDGE_FIELD)
+    hubness: HubnessName = Field("none", description=HUBNESS_FIELD)
 
 
 class ItemsRequest(WireModel):

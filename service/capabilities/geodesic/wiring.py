@@ -51,6 +51,7 @@ capability = Capability(
         "service.numerics.distances",
         "service.numerics.neighbours",
         "service.numerics.graphs",
+        "service.numerics.sweeps",
         "service.numerics.paths",
         "service.capabilities.geodesic.numerics.updates",
     ),

@@ -27,6 +27,7 @@ from service.numerics.neighbours import (
     nearest_rows,
     silent,
 )
+from service.numerics.shortlists import Hubness, choose_neighbours, shortlist_size
 
 _SPARE = 5  # proposals beyond k: the row itself, and what stands in the wrong order
 _HOSTS = 3  # lists that a new row may enter, as a multiple of k
@@ -45,6 +46,7 @@ class MeshOptions:
         max_edge: longest edge, in the unit of the metric; None allows all.
         exact_rows: up to so many rows all pairs are compared.
         threads: threads of the index beyond that.
+        hubness: what is done about rows that are near to everybody.
     """
 
     k: int
@@ -53,6 +55,12 @@ class MeshOptions:
     max_edge: float | None
     exact_rows: int
     threads: int = 1
+    hubness: Hubness = Hubness.NONE
+
+    @property
+    def listed(self) -> int:
+        """Return how many of the nearest each row lists; its neighbours are chosen from them."""
+        return shortlist_size(self.k, self.hubness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,8 @@ class Mesh:
         options: how rows are joined.
         vectors: (n, d) float32 from `prepare`; versions share one memory.
         alive: (n,) bool.
-        neighbours: (n, k) lists; -1 at an infinite distance where there are fewer, or none.
+        neighbours: (n, listed) lists of the nearest; -1 at an infinite distance where there are
+            fewer, or none.
         graph: of n rows.
         components: pieces that hang together, dead rows not counted.
         proposals: index of more rows than are compared; None up to there.
@@ -109,8 +118,10 @@ def build_mesh(vectors: Matrix32, options: MeshOptions, *, progress: Progress = 
             progress=progress,
         )
     else:
-        found = nearest_neighbours(vectors, k=options.k, metric=options.metric, progress=progress)
-        lists = _widened(found, options.k)
+        found = nearest_neighbours(
+            vectors, k=options.listed, metric=options.metric, progress=progress
+        )
+        lists = _widened(found, options.listed)
     return assemble(vectors, alive, lists, options, proposals=proposals, progress=progress)
 
 
@@ -126,7 +137,8 @@ def assemble(
 ) -> Mesh:
     """Return the mesh of finished lists; what follows from them is computed."""
     progress("graph", 0, 1)
-    graph = neighbour_graph(lists, rule=options.rule, max_edge=options.max_edge)
+    chosen = choose_neighbours(lists, k=options.k, metric=options.metric, hubness=options.hubness)
+    graph = neighbour_graph(chosen, rule=options.rule, max_edge=options.max_edge)
     pieces = components(graph)[0] - int((~alive).sum())
     if recall is None:
         recall = 1.0 if proposals is None else _measured(vectors, alive, lists, options)
@@ -166,7 +178,7 @@ def change_mesh(
             vectors, new, open_=others, metric=options.metric, neighbours=lists, progress=progress
         )
     else:
-        hosts = proposals.propose(added, k=_HOSTS * options.k, progress=progress)
+        hosts = proposals.propose(added, k=_HOSTS * options.listed, progress=progress)
         enter_lists(vectors, new, hosts, open_=others, metric=options.metric, neighbours=lists)
     recall = mesh.recall if proposals is not None and mesh.proposals is not None else None
     return assemble(
@@ -195,8 +207,9 @@ def nearest_in(mesh: Mesh, query: Matrix32) -> tuple[Ids32, Matrix32]:
         queries=query,
     )
     longest = np.inf if mesh.options.max_edge is None else mesh.options.max_edge
-    kept = (found.indices[0] >= 0) & (found.distances[0] <= longest)
-    return found.indices[0][kept], found.distances[0][kept]
+    rows, lengths = found.indices[0, : mesh.options.k], found.distances[0, : mesh.options.k]
+    kept = (rows >= 0) & (lengths <= longest)
+    return rows[kept], lengths[kept]
 
 
 def append_rows(vectors: Matrix32, added: Matrix32) -> Matrix32:
@@ -248,13 +261,13 @@ def _lists_of(
     found = nearest_rows(
         vectors[rows] if queries is None else queries,
         vectors,
-        k=options.k,
+        k=options.listed,
         metric=options.metric,
         own=rows,
         alive=alive,
         progress=progress,
     )
-    return _widened(found, options.k)
+    return _widened(found, options.listed)
 
 
 def _proposed(
@@ -269,17 +282,17 @@ def _proposed(
 ) -> Neighbours:
     """Return lists chosen from proposals; where too few of those live, all rows are compared."""
     sought = vectors[rows] if queries is None else queries
-    crowd = (options.k + _SPARE) * (1 if alive.all() else 2)
+    crowd = (options.listed + _SPARE) * (1 if alive.all() else 2)
     candidates = proposals.propose(sought, k=crowd, progress=progress)
     candidates[candidates >= len(vectors)] = -1  # of a later version
     candidates[~alive[candidates]] = -1
     found = choose_nearest(
-        sought, vectors, candidates, k=options.k, metric=options.metric, own=rows
+        sought, vectors, candidates, k=options.listed, metric=options.metric, own=rows
     )
     short = np.flatnonzero(found.indices[:, -1] < 0)
-    if len(short) and int(alive.sum()) > options.k:
+    if len(short) and int(alive.sum()) > options.listed:
         exact = nearest_rows(
-            sought[short], vectors, k=options.k, metric=options.metric, own=rows[short],
+            sought[short], vectors, k=options.listed, metric=options.metric, own=rows[short],
             alive=alive, progress=progress,
         )  # fmt: skip
         found.indices[short], found.distances[short] = exact.indices, exact.distances
@@ -303,7 +316,7 @@ def _measured(vectors: Matrix32, alive: Bools, lists: Neighbours, options: MeshO
     living = np.flatnonzero(alive).astype(np.int32)
     rows = living[:: max(1, len(living) // _SAMPLE)][:_SAMPLE]
     exact = nearest_rows(
-        vectors[rows], vectors, k=options.k, metric=options.metric, own=rows, alive=alive
+        vectors[rows], vectors, k=options.listed, metric=options.metric, own=rows, alive=alive
     )
     # By distance: where rows tie, another one is as good.
     reach = exact.distances.max(axis=1, initial=0, where=exact.indices >= 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from service.numerics.graphs import (
 )
 from service.numerics.neighbours import nearest_neighbours, silent
 from service.numerics.paths import Reached, all_pairs, nearest_by_path, path_to
+from service.numerics.shortlists import Hubness, choose_neighbours, shortlist_size
 
 
 class Bridge(StrEnum):
@@ -37,6 +39,7 @@ class GraphOptions:
         rule: whether one end or both must name the other.
         max_edge: longest edge, in the unit of the metric; None allows all.
         bridge: what joins components; bridges may be longer than `max_edge`.
+        hubness: what is done about rows that are near to everybody.
     """
 
     k: int
@@ -44,6 +47,7 @@ class GraphOptions:
     rule: EdgeRule
     max_edge: float | None
     bridge: Bridge
+    hubness: Hubness = Hubness.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,17 @@ def measure(
         wanted: pairs, and whether with paths.
         progress: told the stages `neighbours`, `bridge`, `paths`.
     """
-    found = nearest_neighbours(vectors, k=options.k, metric=options.metric, progress=progress)
+    found = choose_neighbours(
+        nearest_neighbours(
+            vectors,
+            k=shortlist_size(options.k, options.hubness),
+            metric=options.metric,
+            progress=progress,
+        ),
+        k=options.k,
+        metric=options.metric,
+        hubness=options.hubness,
+    )
     graph = neighbour_graph(found, rule=options.rule, max_edge=options.max_edge)
     if options.bridge is Bridge.MST:
         graph = bridge_components(graph, vectors, metric=options.metric, progress=progress)
@@ -108,7 +122,7 @@ def measure(
         direct = cross_distances(vectors, vectors, metric=options.metric)
         direct = np.minimum(direct, direct.T)
         geodesic, hops = ways.lengths, ways.hops
-        paths = _paths_of_all(ways.predecessors, hops) if wanted.paths else []
+        paths = _paths_of_all(graph) if wanted.paths else []
     else:
         left, right = np.ascontiguousarray(wanted.pairs.T)
         geodesic, hops, paths = _some(graph, left, right, wanted, progress)
@@ -125,18 +139,11 @@ def measure(
     )
 
 
-def _paths_of_all(predecessors: Ids32, hops: Ids32) -> list[list[int] | None]:
+def _paths_of_all(graph: Graph) -> list[list[int] | None]:
     """Return the path of every pair; from j to i it is the path from i to j turned round."""
-    count = len(hops)
-    return [
-        None
-        if hops[source, target] < 0
-        else path_to(predecessors[source], target)
-        if source <= target
-        else path_to(predecessors[target], source)[::-1]
-        for source in range(count)
-        for target in range(count)
-    ]
+    ends = range(graph.count)
+    left, right = np.array(list(product(ends, ends)), np.int32).T
+    return _some(graph, left, right, Wanted(None, paths=True), silent)[2]
 
 
 def _some(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Semaphore, gather
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -12,8 +13,14 @@ import numpy as np
 
 from service.capabilities.geodesic.numerics.meshes import MeshOptions
 from service.capabilities.geodesic.pipeline.answers import Hit, Way, find_hits, find_way
-from service.capabilities.geodesic.pipeline.corpus import Change, Corpus, Item, Making
-from service.capabilities.geodesic.pipeline.journal import Journal, list_names
+from service.capabilities.geodesic.pipeline.corpus import (
+    Change,
+    Corpus,
+    Description,
+    Item,
+    Making,
+)
+from service.capabilities.geodesic.pipeline.journal import Journal, State, list_states
 from service.capabilities.geodesic.pipeline.shelf import Shelf
 from service.capabilities.geodesic.pipeline.sources import Sources
 from service.capabilities.geodesic.settings import GeodesicSettings
@@ -32,6 +39,9 @@ from service.numerics.neighbours import silent
 from service.runtime.engine import Engine
 from service.stores.layout import check_name, parse_id
 from service.stores.objects import Objects
+
+# Descriptions are small; a bucket answers each after some milliseconds.
+_READ_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +133,17 @@ class Corpora:
         _require_name(name)
         return await self._shelf(name).current()
 
-    async def living(self) -> list[Corpus]:
-        """Return every corpus, by name."""
-        found = []
-        for name in await list_names(self._objects):
-            try:
-                found.append(await self.find(name))
-            except UnknownArtefact:
-                continue
-        return found
+    async def describe_all(self) -> list[Description]:
+        """Return what every corpus is, by name; what is kept beside their logs is enough."""
+        at_once = Semaphore(_READ_AT_ONCE)
+
+        async def describe(state: State) -> Description | None:
+            async with at_once:
+                return await self._unopened(state.name).describe(state)
+
+        states = await list_states(self._objects)
+        found = await gather(*(describe(state) for state in states))
+        return [each for each in found if each is not None]
 
     async def put_items(
         self, name: str, given: Sequence[Given], *, deadline: float, progress: Progress
@@ -230,17 +242,19 @@ class Corpora:
         for shelf in self._shelves.values():
             await shelf.aclose()
 
+    def _unopened(self, name: str) -> Shelf:
+        """Return a corpus, without keeping it; nothing is read before it is asked."""
+        return self._shelves.get(name) or Shelf(
+            Journal(self._objects, name),
+            name,
+            self._engine,
+            refresh_seconds=self._settings.refresh_ms / 1000,
+        )
+
     def _shelf(self, name: str) -> Shelf:
         """Return the living state of a corpus; the one not used for longest may go for it."""
-        shelf = self._shelves.get(name)
-        if shelf is None:
-            shelf = Shelf(
-                Journal(self._objects, name),
-                name,
-                self._engine,
-                refresh_seconds=self._settings.refresh_ms / 1000,
-            )
-            self._shelves[name] = shelf
+        shelf = self._unopened(name)
+        self._shelves[name] = shelf
         self._shelves.move_to_end(name)
         if len(self._shelves) > self._settings.open_corpora:
             self._shelves.popitem(last=False)

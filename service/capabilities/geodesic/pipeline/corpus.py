@@ -71,6 +71,33 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Description:
+    """Say what a version is, without its items.
+
+    Attributes:
+        name: its id.
+        version: number of its latest log entry.
+        making: how it was made.
+        items: living ones.
+        dimensions: length of a vector.
+        edges: of its graph.
+        components: pieces of the graph that hang together.
+        exact: whether all pairs were compared.
+        recall: share of the true neighbours in the lists, on a sample.
+    """
+
+    name: str
+    version: int
+    making: Making
+    items: int
+    dimensions: int
+    edges: int
+    components: int
+    exact: bool
+    recall: float
+
+
+@dataclass(frozen=True, slots=True)
 class Corpus:
     """Hold one version.
 
@@ -94,6 +121,20 @@ class Corpus:
     def dimensions(self) -> int:
         """Return the length of its vectors."""
         return int(self.mesh.vectors.shape[1])
+
+    def describe(self) -> Description:
+        """Return what it is, without its items."""
+        return Description(
+            name=self.name,
+            version=self.version,
+            making=self.making,
+            items=self.mesh.count,
+            dimensions=self.dimensions,
+            edges=self.mesh.graph.edges,
+            components=self.mesh.components,
+            exact=self.mesh.proposals is None,
+            recall=self.mesh.recall,
+        )
 
     def row(self, item_id: str) -> int:
         """Return the row of an item.

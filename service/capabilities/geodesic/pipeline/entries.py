@@ -17,11 +17,18 @@ import orjson
 
 from service.capabilities.geodesic.numerics.meshes import MeshOptions, assemble
 from service.capabilities.geodesic.numerics.proposals import Proposals
-from service.capabilities.geodesic.pipeline.corpus import Change, Corpus, Item, Making
+from service.capabilities.geodesic.pipeline.corpus import (
+    Change,
+    Corpus,
+    Description,
+    Item,
+    Making,
+)
 from service.errors import ArtefactDamaged
 from service.numerics.distances import Metric
 from service.numerics.graphs import EdgeRule
 from service.numerics.neighbours import Neighbours
+from service.numerics.shortlists import Hubness
 from service.stores.tensors import AnyArray, pack, unpack
 
 _LENGTH_BYTES = 8
@@ -163,13 +170,32 @@ def read_parts(parts: Sequence[bytes], key: str) -> Corpus:
     return Corpus(header["name"], header["version"], making, items, rows, mesh)
 
 
+def write_description(description: Description) -> bytes:
+    """Return what a version is as bytes."""
+    return _frame(asdict(description), {})
+
+
+def read_description(content: bytes, key: str) -> Description:
+    """Return what `write_description` was given.
+
+    Raises:
+        ArtefactDamaged: the bytes are not what was written.
+    """
+    said, _ = _unframe(content, key)
+    return Description(**{**said, "making": _read_making(said["making"])})
+
+
 def _making(making: Making) -> dict[str, Any]:
     return asdict(making)
 
 
 def _read_making(said: Mapping[str, Any]) -> Making:
     options = dict(said["options"])
-    options |= {"metric": Metric(options["metric"]), "rule": EdgeRule(options["rule"])}
+    options |= {
+        "metric": Metric(options["metric"]),
+        "rule": EdgeRule(options["rule"]),
+        "hubness": Hubness(options.get("hubness", Hubness.NONE)),  # older entries lack it
+    }
     return Making(
         options=MeshOptions(**options),
         model=said["model"],

@@ -2,6 +2,7 @@
 
 ```
 corpora/<name>/log/000000000007                  one change; whoever writes a number first has it
+corpora/<name>/descriptions/000000000007         what that version is; empty where the corpus ended
 corpora/<name>/snapshots/000000000005-<uid>/0000 first part of version 5, written last: once it is
 corpora/<name>/snapshots/000000000005-<uid>/0001 there, so is the snapshot
 ```
@@ -12,14 +13,17 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from uuid import uuid4
 
-from service.capabilities.geodesic.pipeline.corpus import Corpus
+from service.capabilities.geodesic.pipeline.corpus import Corpus, Description
 from service.capabilities.geodesic.pipeline.entries import (
     Entry,
     count_parts,
+    read_description,
     read_entry,
     read_parts,
+    write_description,
     write_entry,
     write_parts,
 )
@@ -29,7 +33,24 @@ from service.stores.objects import Objects
 _COLLECTION = "corpora"
 _PART = re.compile(r"corpora/[^/]+/snapshots/([0-9]{12}-[0-9a-f]{32})/([0-9]+)")
 _LOG = re.compile(r"corpora/([^/]+)/log/([0-9]{12})")
+_DESCRIPTION = re.compile(r"corpora/([^/]+)/descriptions/([0-9]{12})")
 _FIRST = "0000"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Say how far a log is.
+
+    Attributes:
+        name: the corpus.
+        last: number of its latest entry.
+        described: whether a description of that version is kept; a process may have ended between
+            the two.
+    """
+
+    name: str
+    last: int
+    described: bool
 
 
 class Superseded(Exception):  # noqa: N818 - it reads as a fact, and never leaves this room
@@ -79,6 +100,29 @@ class Journal:
         if not content:
             raise Superseded
         return await asyncio.to_thread(read_entry, content, key)
+
+    async def describe(self, number: int, description: Description | None) -> None:
+        """Keep what the version of a number is, None where its entry ended the corpus.
+
+        Only who wrote the entry may describe it. What fails is told by opening the corpus.
+        """
+        content = b"" if description is None else write_description(description)
+        with suppress(StorageUnavailable):
+            await self._objects.put(self._description(number), content)
+            if number > 1:
+                await self._objects.delete(self._description(number - 1))
+
+    async def described(self, number: int) -> Description | None:
+        """Return what the version of a number is, None where the corpus ended.
+
+        Raises:
+            Superseded: it is described no more; there is a later one.
+        """
+        key = self._description(number)
+        content = await self._objects.get(key)
+        if content is None:
+            raise Superseded
+        return read_description(content, key) if content else None
 
     async def last_number(self) -> int:
         """Return the last number that was written, 0 for none."""
@@ -137,6 +181,9 @@ class Journal:
         listed = await self._objects.list(self._prefix("snapshots"))
         return [(match[1], match[2]) for each in listed if (match := _PART.fullmatch(each.key))]
 
+    def _description(self, number: int) -> str:
+        return self._prefix(f"descriptions/{number:012}")
+
     def _log(self, number: int) -> str:
         return self._prefix(f"log/{number:012}")
 
@@ -144,7 +191,13 @@ class Journal:
         return f"{_COLLECTION}/{self._name}/{below}"
 
 
-async def list_names(objects: Objects) -> list[str]:
-    """Return the names that ever had a corpus, sorted."""
-    found = [_LOG.fullmatch(each.key) for each in await objects.list(_COLLECTION)]
-    return sorted({match[1] for match in found if match})
+async def list_states(objects: Objects) -> list[State]:
+    """Return how far the log of every name is, sorted by name; it reads no content."""
+    logs: dict[str, int] = {}
+    described: set[tuple[str, int]] = set()
+    for each in await objects.list(_COLLECTION):
+        if match := _LOG.fullmatch(each.key):
+            logs[match[1]] = max(logs.get(match[1], 0), int(match[2]))
+        elif match := _DESCRIPTION.fullmatch(each.key):
+            described.add((match[1], int(match[2])))
+    return [State(name, last, (name, last) in described) for name, last in sorted(logs.items())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from threading import Event
 from typing import TypeVar
@@ -15,12 +16,13 @@ import structlog
 from service.capabilities.geodesic.pipeline.corpus import (
     Change,
     Corpus,
+    Description,
     Making,
     first_version,
     next_version,
 )
 from service.capabilities.geodesic.pipeline.entries import Alteration, Creation, Entry, Removal
-from service.capabilities.geodesic.pipeline.journal import Journal, Superseded
+from service.capabilities.geodesic.pipeline.journal import Journal, State, Superseded
 from service.errors import ArtefactDamaged, ClientLeft, Conflict, ServiceError, UnknownArtefact
 from service.numerics.dtypes import Progress
 from service.numerics.neighbours import silent
@@ -75,6 +77,19 @@ class Shelf:
             async with self._lock:
                 await self._catch_up()
         return self._living()
+
+    async def describe(self, state: State) -> Description | None:
+        """Return what the corpus is, None where it ended; it is opened only where that is not kept.
+
+        Args:
+            state: how far its log is.
+        """
+        if state.described:
+            with suppress(Superseded, ArtefactDamaged):
+                return await self._journal.described(state.last)
+        with suppress(UnknownArtefact):
+            return (await self.current()).describe()
+        return None
 
     async def create(
         self, making: Making, change: Change, *, request: tuple[str, str] | None, progress: Progress
@@ -159,6 +174,7 @@ class Shelf:
         if not await self._journal.append(number, entry):
             return False
         self._take(number, made, entry, rows)
+        await self._journal.describe(number, None if made is None else made.describe())
         if made is not None and self._is_due(made) and self._snapshot is None:
             self._snapshot = asyncio.create_task(self._write_snapshot(made))
         return True

@@ -14,7 +14,7 @@ from service.capabilities.geodesic.numerics.meshes import MeshOptions
 from service.capabilities.geodesic.pipeline import shelf as module
 from service.capabilities.geodesic.pipeline.corpus import Change, Corpus, Item, Making
 from service.capabilities.geodesic.pipeline.entries import Creation, read_entry, write_entry
-from service.capabilities.geodesic.pipeline.journal import Journal
+from service.capabilities.geodesic.pipeline.journal import Journal, State, list_states
 from service.capabilities.geodesic.pipeline.shelf import Shelf
 from service.errors import ArtefactDamaged, ClientLeft, Conflict, UnknownArtefact, UnknownItem
 from service.metrics import Metrics
@@ -271,3 +271,65 @@ async def test_an_entry_comes_back_as_it_was() -> None:
     assert (read.uid, read.making, read.request) == (entry.uid, entry.making, entry.request)
     assert list(read.change.items) == list(entry.change.items)
     assert np.array_equal(read.change.vectors, entry.change.vectors)
+
+
+async def states(objects: Objects) -> list[tuple[str, int, bool]]:
+    return [(each.name, each.last, each.described) for each in await list_states(objects)]
+
+
+async def test_a_list_is_read_from_descriptions_alone(
+    open_shelf: Open, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = open_shelf()
+    await create(one, *"abcdef")
+    last = await one.change(constant(adding("g", seed=1, removed=("c",))), progress=silent)
+    assert await states(objects) == [("c", 2, True)]
+    read: list[str] = []
+    get = objects.get
+
+    async def note(key: str) -> bytes | None:
+        read.append(key)
+        return await get(key)
+
+    monkeypatch.setattr(type(objects), "get", lambda _, key: note(key))
+    said = await open_shelf().describe(State("c", 2, described=True))
+    assert said == last.describe()
+    assert (said.items, said.version, said.exact, said.recall) == (6, 2, True, 1.0)
+    assert read == ["corpora/c/descriptions/000000000002"]
+
+
+async def test_one_description_is_kept_and_an_ended_corpus_has_none(
+    open_shelf: Open, objects: Objects
+) -> None:
+    shelf = open_shelf()
+    await create(shelf, *"abc")
+    for n in range(3):
+        await shelf.change(constant(adding(str(n), seed=n)), progress=silent)
+    kept = [each.key for each in await objects.list("corpora/c/descriptions")]
+    assert kept == ["corpora/c/descriptions/000000000004"]
+    await shelf.remove()
+    assert await states(objects) == [("c", 5, True)]
+    assert await open_shelf().describe(State("c", 5, described=True)) is None
+
+
+@pytest.mark.parametrize("loss", ["missing", "damaged"])
+async def test_a_corpus_without_a_description_is_opened(
+    open_shelf: Open, objects: Objects, loss: str
+) -> None:
+    made = await create(open_shelf(), *"abcd")
+    key = "corpora/c/descriptions/000000000001"
+    if loss == "missing":
+        await objects.delete(key)
+    else:
+        await objects.put(key, b"something else")
+    [state] = await list_states(objects)
+    assert state.described == (loss == "damaged")
+    assert await open_shelf().describe(state) == made.describe()
+    # a list may be older than what is read for it
+    assert await open_shelf().describe(State("c", 7, described=True)) == made.describe()
+    assert (
+        await Shelf(
+            Journal(objects, "nobody"), "nobody", open_shelf()._engine, refresh_seconds=0.0
+        ).describe(State("nobody", 1, described=False))
+        is None
+    )
