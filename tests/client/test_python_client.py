@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.support.examples import Operation, make_stored, operations, send
-from tests.support.processes import ServiceProcess
+from tests.support.processes import ServiceProcess, start_service
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = json.loads((ROOT / "openapi" / "openapi.json").read_text(encoding="utf-8"))
@@ -26,7 +26,14 @@ OPERATIONS = tuple(operations(DOCUMENT))
 pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def live(models_dir: Path) -> Iterator[ServiceProcess]:
+    """Return a service of its own: the examples create things by name, once."""
+    with start_service(models_dir) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Generate the client as `make clients` does; a warning of the generator is a failure."""
     folder = tmp_path_factory.mktemp("client")
@@ -48,14 +55,14 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sys.path.remove(str(folder))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client(generated: Path, live: ServiceProcess) -> Iterator[Any]:
     kind = importlib.import_module("isotrope_client.client").Client
     with kind(live.url, timeout=httpx.Timeout(120.0)) as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stored(live: ServiceProcess) -> dict[str, str]:
     return make_stored(DOCUMENT, send(live.url), TOKENIZER)
 

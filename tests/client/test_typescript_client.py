@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.examples import Operation, make_stored, operations, send
-from tests.support.processes import ServiceProcess
+from tests.support.processes import ServiceProcess, start_service
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "openapi" / "clients" / "typescript"
@@ -117,13 +117,20 @@ def written(operation: Operation, stored: dict[str, str]) -> Iterator[str]:
         )
 
 
+@pytest.fixture(scope="module")
+def fresh(models_dir: Path) -> Iterator[ServiceProcess]:
+    """Return a service of its own: the examples create things by name, once."""
+    with start_service(models_dir) as process:
+        yield process
+
+
 def test_types_are_strict_and_every_operation_is_reached(
-    workshop: Path, live: ServiceProcess
+    workshop: Path, fresh: ServiceProcess
 ) -> None:
-    stored = make_stored(DOCUMENT, send(live.url), TOKENIZER)
+    stored = make_stored(DOCUMENT, send(fresh.url), TOKENIZER)
     known = tuple(operations(DOCUMENT))
     lines = [line for each in known for line in written(each, stored)]
     (workshop / "drive.ts").write_text(HEAD + "\n".join(lines) + "\n" + TAIL, encoding="utf-8")
     run(workshop / "node_modules" / ".bin" / "tsc", cwd=workshop)
-    reached = json.loads(run("node", "build/drive.js", live.url, cwd=workshop))
+    reached = json.loads(run("node", "build/drive.js", fresh.url, cwd=workshop))
     assert set(reached) == {each.name for each in known}
