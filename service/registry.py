@@ -8,6 +8,7 @@ from service.capabilities.attention.wiring import capability as attention
 from service.capabilities.distribution.wiring import capability as distribution
 from service.capabilities.embeddings.wiring import capability as embeddings
 from service.capabilities.geodesic.wiring import capability as geodesic
+from service.capabilities.inference.wiring import capability as inference
 from service.capabilities.summarization.wiring import capability as summarization
 from service.capabilities.tokenization.wiring import capability as tokenization
 from service.capabilities.whitening.wiring import capability as whitening
@@ -20,6 +21,7 @@ CAPABILITIES: tuple[Capability, ...] = (
     geodesic,
     summarization,
     distribution,
+    inference,
     attention,
 )
 

@@ -41,7 +41,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="SERVICE_", frozen=True, extra="ignore", str_strip_whitespace=True
+        env_prefix="SERVICE_",
+        frozen=True,
+        extra="ignore",
+        str_strip_whitespace=True,
+        # A file named after a setting, `service_redis_url`, holds its value; the environment beats it.
+        secrets_dir=os.environ.get("SERVICE_SECRETS_DIR"),
     )
 
     host: str = Field(
@@ -167,6 +172,11 @@ class Settings(BaseSettings):
     readiness_seconds: PositiveFloat = Field(
         5.0, description="How old the last real inference may be before `/readyz` runs a new one."
     )
+
+    @field_validator("api_keys_file", "redis_url", mode="before")
+    @classmethod
+    def _unset(cls, value: object) -> object:
+        return None if value == "" else value  # a compose file cannot leave a variable out
 
     @field_validator("rooms", "preload_models", "providers", "cors_origins", mode="before")
     @classmethod

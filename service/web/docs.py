@@ -1,23 +1,31 @@
-"""Serve the API reference without any address outside the service."""
+"""Serve the playground and the API reference without any address outside the service."""
 
 from __future__ import annotations
 
 from importlib.resources import files
+from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.responses import FileResponse, HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 _ASSETS = "/docs/assets"
+_PLAYGROUND = "/playground"
+_PAGES = Path(str(files("service.web") / "assets"))
+# The page talks to the service that sent it and to nobody else; pictures come as blobs.
+_POLICY = "default-src 'self'; img-src 'self' blob:; style-src 'self' 'unsafe-inline'"
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-async def show_start() -> RedirectResponse:
-    """Send a browser that opens the bare address to the reference."""
-    return RedirectResponse("/docs")
+async def show_start() -> FileResponse:
+    """Return the playground: every family on one page."""
+    return FileResponse(
+        _PAGES / "playground" / "index.html",
+        headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"},
+    )
 
 
 @router.get("/docs")
@@ -35,7 +43,7 @@ async def show_docs() -> HTMLResponse:
 
 
 def mount_docs(app: FastAPI) -> None:
-    """Give an application its reference page and the page's assets."""
-    folder = str(files("service.web") / "assets" / "swagger-ui")
-    app.mount(_ASSETS, StaticFiles(directory=folder), name="docs_assets")
+    """Give an application its two pages and their assets."""
+    app.mount(_ASSETS, StaticFiles(directory=_PAGES / "swagger-ui"), name="docs_assets")
+    app.mount(_PLAYGROUND, StaticFiles(directory=_PAGES / "playground"), name="playground")
     app.include_router(router)

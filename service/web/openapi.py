@@ -103,6 +103,9 @@ def build_document(app: FastAPI) -> dict[str, Any]:
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"))
     schemas["Problem"] = problem
+    for schema in schemas.values():
+        _keep_one_object(schema)
+        _mend_leaves(schema)
     document["components"]["securitySchemes"] = {
         "apiKey": {
             "type": "http",
@@ -120,6 +123,39 @@ def build_document(app: FastAPI) -> dict[str, Any]:
             _add_headers(operation)
     app.openapi_schema = document
     return document
+
+
+def _keep_one_object(schema: dict[str, Any]) -> None:
+    """Say which fields go together beside an object, not in its place.
+
+    A choice at the top of an object's schema, as `oneOf: [{required: [texts]}, …]`, is read by
+    generators as so many other types, and the object's own fields are lost.
+    """
+    if schema.get("type") != "object":
+        return
+    for union in ("oneOf", "anyOf"):
+        if union in schema:
+            schema.setdefault("allOf", []).append({union: schema.pop(union)})
+
+
+def _mend_leaves(schema: object) -> None:
+    """Write files and single choices in the way that every generator reads.
+
+    One takes a file without `format: binary` for text, and tries no further alternative after a
+    `const` that does not match, where it does after an `enum` of one.
+    """
+    if not isinstance(schema, dict):
+        for each in schema if isinstance(schema, list) else ():
+            _mend_leaves(each)
+        return
+    if schema.pop("contentMediaType", None) is not None:
+        schema["format"] = "binary"
+    for alternative in schema.get("anyOf", ()):
+        if "const" in alternative:
+            alternative["enum"] = [alternative.pop("const")]
+    for key, each in schema.items():
+        if key != "examples":
+            _mend_leaves(each)
 
 
 def _add_matrix_bodies(app: FastAPI, document: dict[str, Any]) -> None:

@@ -58,7 +58,11 @@ class Problem(BaseModel):
 
 
 def problem_response(
-    error: ServiceError, request_id: str, headers: Mapping[str, str] | None = None
+    error: ServiceError,
+    request_id: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    path: str = "",
 ) -> Response:
     """Return the answer for an error.
 
@@ -66,8 +70,9 @@ def problem_response(
         error: what failed.
         request_id: identity of the request.
         headers: further headers, as `Allow`.
+        path: of the request; the Open Inference Protocol's clients look for a field of their own.
     """
-    body = {
+    body: dict[str, object] = {
         "type": f"urn:isotrope:problem:{error.code}",
         "title": error.title,
         "status": error.status,
@@ -80,6 +85,8 @@ def problem_response(
             for fault in error.faults[:_MOST_FAULTS]
         ],
     }
+    if path.startswith("/v2"):
+        body["error"] = error.detail
     sent = dict(headers or {})
     if error.retry_after_seconds is not None:
         sent["Retry-After"] = str(math.ceil(error.retry_after_seconds))
@@ -100,11 +107,12 @@ def install_problem_handlers(app: FastAPI) -> None:
         assert isinstance(error, ServiceError)
         if isinstance(error, Internal):
             logger.error("internal_error", detail=error.detail, exc_info=error)
-        return problem_response(error, _request_id(request))
+        return problem_response(error, _request_id(request), path=request.url.path)
 
     async def on_invalid_request(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return problem_response(_from_validation(error.errors()), _request_id(request))
+        found = _from_validation(error.errors())
+        return problem_response(found, _request_id(request), path=request.url.path)
 
     async def on_http_exception(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -112,7 +120,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             headers["Allow"] = _allowed(request)
         found = _from_http(error, request, headers)
-        return problem_response(found, _request_id(request), headers)
+        return problem_response(found, _request_id(request), headers, path=request.url.path)
 
     app.add_exception_handler(ServiceError, on_service_error)
     app.add_exception_handler(RequestValidationError, on_invalid_request)

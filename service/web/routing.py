@@ -100,6 +100,7 @@ class ServiceRoute(APIRoute):
     """
 
     kinds: ClassVar[tuple[str, ...]] = (JSON,)
+    request_class: ClassVar[type[FastJsonRequest]] = FastJsonRequest
 
     @property
     def matrix_field(self) -> str | None:
@@ -124,7 +125,7 @@ class ServiceRoute(APIRoute):
             if kind == NPY and model is not None and field is not None:
                 fast = NpyRequest(request, model, field)
             else:
-                fast = FastJsonRequest(request.scope, request.receive)
+                fast = self.request_class(request.scope, request.receive)
             try:
                 await fast.body()
             except ClientDisconnect:  # the upload broke off

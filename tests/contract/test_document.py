@@ -39,6 +39,8 @@ OPERATIONS = {
     "delete_review_set": "DELETE /v1/opinions/sets/{set_id}",
     "delete_tokenizer": "DELETE /v1/tokenization/tokenizers/{tokenizer_id}",
     "delete_transform": "DELETE /v1/whitening/transforms/{transform_id}",
+    "describe_model": "GET /v2/models/{model}",
+    "describe_server": "GET /v2",
     "encode_texts": "POST /v1/tokenization/encode",
     "export_transform": "GET /v1/whitening/transforms/{transform_id}/onnx",
     "find_path": "POST /v1/geodesic/corpora/{corpus_id}/path",
@@ -50,6 +52,7 @@ OPERATIONS = {
     "get_model": "GET /v1/models/{model_id}",
     "get_review_set": "GET /v1/opinions/sets/{set_id}",
     "get_transform": "GET /v1/whitening/transforms/{transform_id}",
+    "infer": "POST /v2/models/{model}/infer",
     "list_calibrations": "GET /v1/analysis/calibrations",
     "list_corpora": "GET /v1/geodesic/corpora",
     "list_models": "GET /v1/models",
@@ -63,6 +66,7 @@ OPERATIONS = {
     "measure_pairwise": "POST /v1/geodesic/pairwise",
     "merge_contexts": "POST /v1/distribution/merge-contexts",
     "metrics": "GET /metrics",
+    "model_ready": "GET /v2/models/{model}/ready",
     "probe_attention": "POST /v1/attention/probe",
     "put_items": "POST /v1/geodesic/corpora/{corpus_id}/items",
     "query_corpus": "POST /v1/geodesic/corpora/{corpus_id}/query",
@@ -71,6 +75,8 @@ OPERATIONS = {
     "remove_set_review": "DELETE /v1/opinions/sets/{set_id}/reviews/{review_id}",
     "run_layer": "POST /v1/attention/layer",
     "sample_segmentations": "POST /v1/tokenization/sample",
+    "server_live": "GET /v2/health/live",
+    "server_ready": "GET /v2/health/ready",
     "startupz": "GET /startupz",
     "summarize_opinions": "POST /v1/opinions/summarize",
     "summarize_review_set": "POST /v1/opinions/sets/{set_id}/summarize",
@@ -125,7 +131,7 @@ def example_of(schema: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def existing(client: TestClient) -> dict[str, str]:
     """Return what the examples of paths with a parameter work on, made by an example too."""
-    made = {}
+    made = {"model": "all-MiniLM-L6-v2"}
     for parameter, path, schema in (
         ("transform_id", "/v1/whitening/transforms", "FitRequest"),
         ("corpus_id", "/v1/geodesic/corpora", "CorpusRequest"),

@@ -134,7 +134,7 @@ Backoff = Annotated[
         {
             "description": "Pieces taken back from the end; `auto` takes back what may change.",
             "anyOf": [
-                {"type": "string", "const": "auto"},
+                {"type": "string", "enum": ["auto"]},
                 {"type": "integer", "minimum": 0, "maximum": 64},
             ],
         }
