@@ -45,7 +45,8 @@ class SessionOptions:
     threads_per_run: int
 
 
-def _ort_options(options: SessionOptions) -> ort.SessionOptions:
+def ort_options(options: SessionOptions) -> ort.SessionOptions:
+    """Return onnxruntime's own form of the options."""
     chosen = ort.SessionOptions()
     chosen.intra_op_num_threads = options.threads_per_run
     chosen.inter_op_num_threads = 1
@@ -114,7 +115,7 @@ def open_session(path: Path, options: SessionOptions) -> Session:
     """
     wanted = requested_providers(options.providers, options.policy)
     try:
-        session = ort.InferenceSession(path, _ort_options(options), providers=wanted)
+        session = ort.InferenceSession(path, ort_options(options), providers=wanted)
     except Exception as error:
         raise ArtefactDamaged(f"onnxruntime cannot load {path.name}: {error}") from error
     missing = set(INPUTS) - {node.name for node in session.get_inputs()}

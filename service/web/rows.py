@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
-import math
 from collections.abc import Mapping
 from functools import partial
 from itertools import chain
@@ -19,11 +16,10 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from starlette.types import Receive, Scope, Send
 
 from service.numerics.dtypes import Logits
+from service.web.arrays import PRECISIONS, decode_array
 from service.web.negotiation import NPY
-from service.web.wire import whole
 
 _NUMBERS = {int, float}  # by exact type: True is an int to isinstance
-_PRECISIONS = {"float32": "<f4", "float64": "<f8"}
 _FLOAT64_MOST = 1.7976931348623157e308
 
 
@@ -43,7 +39,7 @@ def read_scores(value: object, *, axes: tuple[int, int], masks: bool) -> Logits:
     if isinstance(value, np.ndarray):
         found: Logits = value.astype(np.float32) if value.dtype.itemsize == 2 else value  # noqa: PLR2004
     elif isinstance(value, Mapping):
-        found = _from_base64(value)
+        found = decode_array(value, axes=axes)
     elif isinstance(value, list):
         found = _from_lists(value, most=axes[1], masks=masks)
     else:
@@ -82,29 +78,6 @@ def _from_lists(value: list[Any], *, most: int, masks: bool) -> Logits:
     return numbers.reshape(shape)
 
 
-def _from_base64(value: Mapping[str, Any]) -> Logits:
-    if set(value) != {"shape", "dtype", "data"}:
-        raise ValueError("an encoded array has exactly the fields shape, dtype and data")
-    dtype = _PRECISIONS.get(value["dtype"]) if isinstance(value["dtype"], str) else None
-    if dtype is None:
-        raise ValueError(f"dtype is {value['dtype']!r:.40}; float32 and float64 are read")
-    shape = value["shape"]
-    sides = [whole(side) for side in shape] if isinstance(shape, list) else []
-    if not sides or not all(type(side) is int and side >= 1 for side in sides):
-        raise ValueError(f"shape is {shape!r:.40}; it must be a list of sides of at least 1")
-    if not isinstance(value["data"], str):
-        raise ValueError("data must be a base64 string")
-    try:
-        raw = base64.b64decode(value["data"], validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError(f"data is not base64: {error}") from error
-    lengths: list[int] = [int(side) for side in sides if isinstance(side, int)]
-    expected = math.prod(lengths) * np.dtype(dtype).itemsize
-    if len(raw) != expected:
-        raise ValueError(f"data holds {len(raw)} bytes and shape {lengths} needs {expected}")
-    return np.frombuffer(raw, dtype=dtype).reshape(lengths)
-
-
 def _lists_schema(depth: int, *, masks: bool) -> dict[str, Any]:
     number: dict[str, Any] = {"type": "number", "minimum": -_FLOAT64_MOST, "maximum": _FLOAT64_MOST}
     items: dict[str, Any] = {"anyOf": [number, {"type": "null"}]} if masks else number
@@ -131,7 +104,7 @@ def scores_schema(description: str, *, axes: tuple[int, int], masks: bool) -> di
                         "minItems": least,
                         "maxItems": most,
                     },
-                    "dtype": {"type": "string", "enum": sorted(_PRECISIONS)},
+                    "dtype": {"type": "string", "enum": sorted(PRECISIONS)},
                     "data": {"type": "string", "format": "byte"},
                 },
             },

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -16,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchem
 from service.numerics.dtypes import Matrix32
 from service.numerics.seeds import MOST_SEED, draw_seed
 from service.runtime.engine import Engine
+from service.web.arrays import decode_array
 from service.web.negotiation import JSON, NPY, preferred
 
 EncodingFormat = Literal["float", "base64"]
@@ -46,7 +45,8 @@ def _read_vectors(value: object) -> Matrix32:
     if isinstance(value, np.ndarray):
         return _from_array(value)
     if isinstance(value, Mapping):
-        return _from_base64(value)
+        encoded = decode_array(value, axes=(2, 2), precisions=("float32",))
+        return _finite(encoded.astype(np.float32, copy=False), encoded)
     if not isinstance(value, list) or not value:
         raise ValueError("must be a list of vectors, or {shape, dtype, data}; at least one vector")
     lengths = {len(row) if isinstance(row, list) else -1 for row in value}
@@ -61,33 +61,6 @@ def _read_vectors(value: object) -> Matrix32:
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, and is refused below
         wide = np.array(value, dtype=np.float64)
         return _finite(wide.astype(np.float32), wide)
-
-
-def _from_base64(value: Mapping[str, Any]) -> Matrix32:
-    if set(value) != {"shape", "dtype", "data"}:
-        raise ValueError("an encoded matrix has exactly the fields shape, dtype and data")
-    if value["dtype"] != "float32":
-        raise ValueError(f"dtype is {value['dtype']!r:.40}; only float32 is read")
-    shape = value["shape"]
-    if isinstance(shape, list):
-        shape = [whole(side) for side in shape]
-    if (
-        not isinstance(shape, list)
-        or len(shape) != _DIMENSIONS
-        or not all(type(side) is int and side >= 1 for side in shape)
-    ):
-        raise ValueError(f"shape is {shape!r:.40}; it must be [n, d], both at least 1")
-    if not isinstance(value["data"], str):
-        raise ValueError("data must be a base64 string")
-    try:
-        raw = base64.b64decode(value["data"], validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError(f"data is not base64: {error}") from error
-    expected = math.prod(shape) * 4
-    if len(raw) != expected:
-        raise ValueError(f"data holds {len(raw)} bytes and shape {shape} needs {expected}")
-    vectors = np.frombuffer(raw, dtype="<f4").reshape(shape)
-    return _finite(vectors, vectors)
 
 
 def _from_array(value: np.ndarray[Any, Any]) -> Matrix32:

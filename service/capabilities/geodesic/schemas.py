@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +13,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from service.web.arrays import decode_base64
 from service.web.wire import EncodingFormat, GivenVectors, WireModel, leave_out_default, whole
 
 _MOST_PAIRWISE_NEIGHBOURS = 5000
@@ -81,10 +80,7 @@ Pairs = Annotated[
 
 def _read_vector(value: object) -> np.ndarray[Any, np.dtype[np.float32]]:
     if isinstance(value, str):
-        try:
-            raw = base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise ValueError(f"the vector is not base64: {error}") from error
+        raw = decode_base64(value, what="the vector")
         if not raw or len(raw) % 4:
             raise ValueError(f"the vector has {len(raw)} bytes; float32 needs 4 a number")
         vector = np.frombuffer(raw, dtype="<f4")

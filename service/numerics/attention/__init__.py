@@ -1,0 +1,1 @@
+"""Place, scale and account for attention; see README.md."""

@@ -1,0 +1,1 @@
+"""Build one-layer attention graphs in memory and run them; see README.md."""
