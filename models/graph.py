@@ -35,6 +35,21 @@ Dimension = int | str
 Attribute = int | float | str | Sequence[int] | Sequence[float]
 
 
+@dataclass(frozen=True, slots=True)
+class FilePlace:
+    """Say where in a file beside the model a constant's bytes lie.
+
+    Attributes:
+        file: its name, without a folder.
+        offset: first byte.
+        length: number of bytes.
+    """
+
+    file: str
+    offset: int
+    length: int
+
+
 @dataclass(slots=True)
 class _Parts:
     """Collect what the places of one graph add, in order of building."""
@@ -101,6 +116,26 @@ class GraphBuilder:
         self._parts.constants.append(tensor)
         return full_name
 
+    def refer(
+        self, name: str, *, dtype: type[np.generic], shape: Sequence[int], place: FilePlace
+    ) -> str:
+        """Name a constant whose bytes lie in a file beside the model; return its name.
+
+        ONNX calls it external data. Several models may refer to the same bytes.
+        """
+        full_name = self._parts.unique(f"{self._place}/{name}")
+        element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        tensor = onnx.TensorProto(name=full_name, data_type=element, dims=shape)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (
+            ("location", place.file),
+            ("offset", str(place.offset)),
+            ("length", str(place.length)),
+        ):
+            tensor.external_data.add(key=key, value=value)
+        self._parts.constants.append(tensor)
+        return full_name
+
     def apply(self, operator: str, *inputs: str, domain: str = "", **attributes: Attribute) -> str:
         """Add a node with one output in this place; return the name of that output.
 
@@ -128,7 +163,9 @@ class GraphBuilder:
         return values
 
     def model(self) -> onnx.ModelProto:
-        """Return the finished, checked model at opset 24.
+        """Return the finished model at opset 24, checked unless bytes of it lie in another file.
+
+        ONNX's checker looks for that file; `models.decoder.storage` checks what it has written.
 
         Raises:
             onnx.checker.ValidationError: a node names a value that nothing makes, or breaks
@@ -144,7 +181,8 @@ class GraphBuilder:
         model = helper.make_model(
             graph, producer_name="isotrope", opset_imports=opsets, ir_version=IR_VERSION
         )
-        onnx.checker.check_model(model)
+        if not any(tensor.external_data for tensor in parts.constants):
+            onnx.checker.check_model(model)
         return model
 
     def join_before(self, host: onnx.GraphProto) -> None:
