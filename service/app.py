@@ -17,6 +17,7 @@ from service.embedding.transforms import Transforms
 from service.logs import configure_logs
 from service.metrics import Metrics
 from service.registry import choose_rooms
+from service.runtime.decoders.lending import Decoders
 from service.runtime.engine import open_engine
 from service.settings import Settings
 from service.stores.opening import open_cache, open_objects
@@ -62,12 +63,23 @@ def create_app(settings: Settings) -> FastAPI:
             cache = await stack.enter_async_context(open_cache(settings, metrics))
             objects = await stack.enter_async_context(open_objects(settings))
             engine = await stack.enter_async_context(open_engine(settings, metrics))
+            decoders = Decoders(settings, engine, metrics)
+            stack.push_async_callback(decoders.aclose)
             embedder = Embedder(engine, cache)
             transforms = Transforms(objects, engine, embedder)
             names = tuple(room.name for room in rooms)
             calibrations = Calibrations(objects, engine)
             lent = Lent(
-                settings, metrics, engine, cache, objects, embedder, transforms, calibrations, names
+                settings=settings,
+                metrics=metrics,
+                engine=engine,
+                decoders=decoders,
+                cache=cache,
+                objects=objects,
+                embedder=embedder,
+                transforms=transforms,
+                calibrations=calibrations,
+                rooms=names,
             )
             resources: dict[type, object] = {Lent: lent}
             for room, its_settings in zip(rooms, rooms_settings, strict=True):

@@ -6,7 +6,7 @@ ServiceError                     code, status, title, retryable
 ├ Unauthorized 401
 ├ NotFound 404                   UnknownModel · UnknownArtefact · UnknownItem · UnknownRoute
 ├ MethodNotAllowed 405
-├ Conflict 409                   ArtefactMismatch
+├ Conflict 409                   ArtefactMismatch · VariantNotAvailable
 ├ PayloadTooLarge 413            TooManyItems · BodyTooLarge
 ├ UnsupportedMediaType 415
 ├ ClientLeft 499
@@ -168,6 +168,13 @@ class ArtefactMismatch(Conflict):
 
     code = "artefact_mismatch"
     title = "The artefact belongs to another encoder"
+
+
+class VariantNotAvailable(Conflict):
+    """The model has no graph for that variant of attention, or for that position scheme."""
+
+    code = "variant_not_available_for_model"
+    title = "The model lacks this variant"
 
 
 class PayloadTooLarge(ServiceError):

@@ -67,6 +67,13 @@ class Settings(BaseSettings):
         None,
         description="Models loaded and warmed before the service is ready; unset means the default model. Others load on first use, which that request waits for.",
     )
+    default_decoder: str = Field(
+        "isotrope-bytes", description="Language model that answers where a request names none."
+    )
+    decoder_memory_mb: PositiveInt = Field(
+        1024,
+        description="MiB of loaded graphs of language models, counted as twice the bytes of weights that each reads; the least recently used go first. Too small and variants that are compared are loaded again each time; one graph is kept whatever its size.",
+    )
     providers: CommaList = Field(
         ("cpu",),
         description="Execution providers wished for, best first: `cuda,cpu`. A wish that cannot be met is handled by the policy.",

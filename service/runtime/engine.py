@@ -8,18 +8,20 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import TypeVar
 
 import structlog
 
-from service.errors import DeadlineExceeded, Internal, Overloaded, UnknownModel
+from service.errors import Internal, Overloaded, UnknownModel
 from service.metrics import Metrics
 from service.runtime.batcher import Batcher, Lane, pad
 from service.runtime.heap import release_freed_memory
 from service.runtime.library import Library, load_catalogues
-from service.runtime.manifest import TOKENIZER, Manifest
+from service.runtime.loading import SharedLoads
+from service.runtime.manifest import KIND_NAMES, Manifest, verify_files
 from service.runtime.providers import ProviderReport
 from service.runtime.session import Session, SessionOptions, open_session
 from service.runtime.threads import Cores, count_cores
@@ -81,7 +83,7 @@ class Engine:
         self._metrics = metrics
         self._open_session = session_opener
         self._encoders: dict[str, Encoder] = {}
-        self._loading: dict[str, asyncio.Task[Encoder]] = {}
+        self._loads: SharedLoads[str, Encoder] = SharedLoads()
         self._pool = ThreadPoolExecutor(self.executors, thread_name_prefix="compute")
         self._room = BoundedSemaphore(self.executors + settings.max_waiting_jobs)
         self.batcher = Batcher(
@@ -130,24 +132,9 @@ class Engine:
         found = self._encoders.get(name)
         if found is not None:
             return found
-        task = self._loading.get(name)
-        if task is None:
-            task = asyncio.create_task(self._load(name))
-            self._loading[name] = task
-            task.add_done_callback(lambda done: self._finish_loading(name, done))
-        # Shielded: a client that leaves does not stop the load that others wait for.
-        patience = None if deadline is None else max(0.0, deadline - time.monotonic())
-        try:
-            return await asyncio.wait_for(asyncio.shield(task), patience)
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"The model {name} is still loading. Ask again, or with a longer deadline."
-            ) from None
-
-    def _finish_loading(self, name: str, task: asyncio.Task[Encoder]) -> None:
-        self._loading.pop(name, None)
-        if not task.cancelled():
-            task.exception()  # read here, since every waiter may have left
+        return await self._loads.wait(
+            name, partial(self._load, name), what=f"The model {name}", deadline=deadline
+        )
 
     async def _load(self, name: str) -> Encoder:
         started = time.monotonic()
@@ -170,9 +157,11 @@ class Engine:
         return encoder
 
     def _open(self, name: str) -> tuple[Manifest, Session, TextTokenizer]:
-        folder, manifest = self.library.open(name)
-        if manifest.kind == TOKENIZER:
-            raise UnknownModel(f"{name!r} is a tokenizer; this operation needs an encoder.")
+        folder, manifest = self.library.find(name)
+        if manifest.kind in KIND_NAMES:
+            what = KIND_NAMES[manifest.kind]
+            raise UnknownModel(f"{name!r} is {what}; this operation needs an encoder.")
+        verify_files(folder, manifest)
         options = SessionOptions(
             providers=self._settings.providers,
             policy=self._settings.provider_policy,
@@ -217,8 +206,7 @@ class Engine:
 
     async def aclose(self) -> None:
         """Finish what is queued, then end every thread."""
-        for task in list(self._loading.values()):
-            task.cancel()
+        self._loads.cancel()
         await self.batcher.aclose()
         self._pool.shutdown(wait=True, cancel_futures=True)
 

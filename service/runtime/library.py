@@ -108,6 +108,18 @@ class Library:
             ModelNotReady: shipped and not built yet.
             ArtefactDamaged: a file is not the pinned one.
         """
+        folder, manifest = self.find(model_id)
+        verify_files(folder, manifest)
+        return folder, manifest
+
+    def find(self, model_id: str) -> tuple[Path, Manifest]:
+        """Return a model's folder and manifest; its files are still to be verified.
+
+        Raises:
+            UnknownModel: neither installed nor shipped.
+            ModelNotReady: shipped and not built yet.
+            ArtefactDamaged: its pins are not those of this version of the service.
+        """
         folder = self.folder / model_id
         if not is_model_id(model_id) or (not folder.is_dir() and model_id not in self._shipped):
             known = ", ".join(sorted({*self.installed(), *self._shipped}))
@@ -122,5 +134,4 @@ class Library:
                     f"{model_id} was built by another version: its files are not the pinned ones. "
                     f"Run `isotrope models build {model_id} --force`."
                 )
-        verify_files(folder, manifest)
         return folder, manifest

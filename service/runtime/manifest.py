@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import ArtefactDamaged, ModelNotReady
+from service.runtime.family import FamilyEntry, parse_family
 
 MANIFEST_NAME = "manifest.json"
 _CHUNK_BYTES = 1 << 20
 TOKENIZER = "tokenizer"
+DECODER = "decoder"
+# What the answer says that an operation got in place of an encoder.
+KIND_NAMES = {TOKENIZER: "a tokenizer", DECODER: "a language model"}
 _NO_ENCODER: dict[str, object] = {
     "dimensions": 0,
     "max_tokens": 0,
@@ -28,8 +32,9 @@ class Manifest:
 
     Attributes:
         id: name that requests use.
-        kind: what the model does; `encoder` turns a text into a vector, `tokenizer` into pieces.
-            The fields from `dimensions` on are those of an encoder.
+        kind: what the model does; `encoder` turns a text into a vector, `tokenizer` into pieces,
+            `decoder` continues it. The fields from `dimensions` on are those of an encoder;
+            `max_tokens` and `opset` a decoder has too.
         description: one sentence for people.
         languages: ISO 639-1 codes.
         licence: SPDX name of the weights' licence.
@@ -43,6 +48,7 @@ class Manifest:
         prefixes: role to prefix, where the model was trained with several.
         opset: ONNX operator set of the graph.
         tolerance: largest difference to the reference implementation that was accepted.
+        family: of a decoder, None for every other kind.
     """
 
     id: str
@@ -60,6 +66,7 @@ class Manifest:
     prefixes: Mapping[str, str]
     opset: int
     tolerance: Mapping[str, float]
+    family: FamilyEntry | None = None
 
     @property
     def sha256(self) -> str:
@@ -85,10 +92,11 @@ def parse_manifest(entry: Mapping[str, object], origin: str) -> Manifest:
             name: (str(pin["sha256"]), int(pin["bytes"]))
             for name, pin in entry["files"].items()  # type: ignore[attr-defined]
         }
-        described = {**_NO_ENCODER, **entry} if entry["kind"] == TOKENIZER else entry
+        kind = str(entry["kind"])
+        described = {**_NO_ENCODER, **entry} if kind in KIND_NAMES else entry
         return Manifest(
             id=str(entry["id"]),
-            kind=str(entry["kind"]),
+            kind=kind,
             description=str(entry["description"]),
             languages=tuple(entry["languages"]),  # type: ignore[arg-type]
             licence=str(entry["licence"]),
@@ -101,12 +109,20 @@ def parse_manifest(entry: Mapping[str, object], origin: str) -> Manifest:
             prefix=str(entry.get("prefix", "")),
             prefixes=dict(entry.get("prefixes", {})),  # type: ignore[call-overload]
             opset=int(described["opset"]),  # type: ignore[call-overload]
-            tolerance=dict(entry.get("tolerance", {})),  # type: ignore[call-overload]
+            tolerance=_parse_tolerance(entry.get("tolerance", {})),
+            family=parse_family(entry, files) if kind == DECODER else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtefactDamaged(
             f"{origin} is not a manifest of this service: {error!r}. Build the model again."
         ) from error
+
+
+def _parse_tolerance(value: object) -> dict[str, float]:
+    """Return tolerances by name; a single number is that of the logits."""
+    if isinstance(value, (int, float)):
+        return {"logits": float(value)}
+    return dict(value)  # type: ignore[call-overload, no-any-return]
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -131,13 +147,21 @@ def read_manifest(folder: Path) -> Manifest:
     return parse_manifest(entry, str(path))
 
 
-def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Compare every file of a model with the digest pinned for it.
+def verify_files(folder: Path, manifest: Manifest, names: Collection[str] | None = None) -> None:
+    """Compare files of a model with the digests pinned for them.
+
+    Args:
+        folder: where they lie.
+        manifest: holds the pins.
+        names: files to look at, all of them by default.
 
     Raises:
-        ArtefactDamaged: a file is missing, or its size or SHA-256 differs.
+        ArtefactDamaged: a file is missing or not pinned, or its size or SHA-256 differs.
     """
-    for name, (sha256, size) in manifest.files.items():
+    for name in manifest.files if names is None else names:
+        if name not in manifest.files:
+            raise ArtefactDamaged(f"{manifest.id}: no digest is pinned for {name[:80]!r}.")
+        sha256, size = manifest.files[name]
         path = folder / name
         if not path.is_file():
             raise ArtefactDamaged(

@@ -15,6 +15,7 @@ from service.embedding.collections import TextCollections
 from service.embedding.embedder import Embedder
 from service.embedding.transforms import Transforms
 from service.metrics import Metrics
+from service.runtime.decoders.lending import Decoders
 from service.runtime.engine import Engine
 from service.settings import Settings
 from service.stores.cache import VectorCache
@@ -31,6 +32,7 @@ class Lent:
         settings: of the whole service.
         metrics: instruments.
         engine: models and compute threads.
+        decoders: language models.
         cache: cached embeddings.
         objects: what users make, stored.
         embedder: texts to vectors.
@@ -43,6 +45,7 @@ class Lent:
     settings: Settings
     metrics: Metrics
     engine: Engine
+    decoders: Decoders
     cache: VectorCache
     objects: Objects
     embedder: Embedder

@@ -10,8 +10,9 @@ from pydantic import BaseModel, Field
 
 from service import __version__
 from service.errors import UnknownModel
-from service.runtime.engine import Encoder
+from service.runtime.family import FamilyEntry, VariantEntry
 from service.runtime.manifest import Manifest
+from service.runtime.providers import ProviderReport
 from service.web.capability import CurrentLent, Lent
 from service.web.openapi import problems
 from service.web.problems import shown
@@ -96,6 +97,39 @@ class Info(BaseModel):
     storage: Storage
 
 
+class VariantCard(BaseModel):
+    """Describe one variant of a language model."""
+
+    name: str
+    formula: str = Field(description="mha, mqa, gqa, mla or mla_absorbed.")
+    kv_heads: int | None
+    kv_rank: int | None
+    rope_dim: int | None
+    cache_elements: int = Field(description="Numbers kept of a token in one layer.")
+    lossy: bool = Field(description="Whether it computes another function than was trained.")
+    scale: str = Field(description="What it was trained with.")
+    normaliser: str = Field(description="Likewise.")
+    windowed: bool = Field(description="Whether rerope and leaky_rerope are available.")
+    perplexity: dict[str, str | int | float] | None = Field(
+        description="As measured when it was made: text, windows, length, value."
+    )
+
+
+class DecoderCard(BaseModel):
+    """Describe what only a language model has."""
+
+    vocabulary: int
+    chat: str | None = Field(description="Form of conversations; null where there is none.")
+    layers: int
+    hidden: int
+    q_heads: int
+    head_dim: int
+    rope_base: float
+    default_variant: str
+    serving: bool = Field(description="Whether it has a graph for many sequences at once.")
+    variants: list[VariantCard]
+
+
 class ModelCard(BaseModel):
     """Describe one model."""
 
@@ -103,7 +137,10 @@ class ModelCard(BaseModel):
     object: Literal["model"]
     created: int = Field(description="Always 0; OpenAI's clients expect the field.")
     owned_by: str = Field(description="Where the weights came from.")
-    kind: str = Field(description="`encoder` turns a text into a vector.")
+    kind: str = Field(
+        description="`encoder` turns a text into a vector, `tokenizer` into pieces, `decoder` "
+        "continues it."
+    )
     description: str
     languages: list[str]
     licence: str
@@ -116,6 +153,7 @@ class ModelCard(BaseModel):
     installed: bool = Field(description="Whether its files are here.")
     loaded: bool = Field(description="Whether it answers at once; otherwise on first use.")
     provider: str | None = Field(description="Where it runs, once loaded.")
+    decoder: DecoderCard | None = Field(description="Of language models; null for others.")
 
 
 class ModelList(BaseModel):
@@ -139,11 +177,11 @@ async def get_info(lent: CurrentLent) -> Response:
             "providers": [
                 {
                     "model": name,
-                    "used": encoder.provider.used,
-                    "wished": encoder.provider.wished,
-                    "as_wished": encoder.provider.as_wished,
+                    "used": report.used,
+                    "wished": report.wished,
+                    "as_wished": report.as_wished,
                 }
-                for name, encoder in sorted(engine.loaded().items())
+                for name, report in sorted(_loaded(lent).items())
             ],
             "threads": {
                 "affinity": engine.cores.affinity,
@@ -190,7 +228,8 @@ async def get_model(
 
 async def _cards(lent: Lent) -> dict[str, dict[str, object]]:
     """Return a card for each model, by id."""
-    library, loaded = lent.engine.library, lent.engine.loaded()
+    library = lent.engine.library
+    loaded = _loaded(lent)
     installed = await lent.engine.compute(library.installed)  # reads the disk
     known = library.shipped() | installed
     return {
@@ -199,7 +238,23 @@ async def _cards(lent: Lent) -> dict[str, dict[str, object]]:
     }
 
 
-def _card(manifest: Manifest, encoder: Encoder | None, *, installed: bool) -> dict[str, object]:
+def _variant_field(variant: VariantEntry, name: str) -> object:
+    value = getattr(variant, name)
+    if name == "windowed":
+        return value is not None
+    return asdict(value) if name == "perplexity" and value is not None else value
+
+
+def _loaded(lent: Lent) -> dict[str, ProviderReport]:
+    """Return where each loaded model runs, by id."""
+    encoders = {name: encoder.provider for name, encoder in lent.engine.loaded().items()}
+    decoders = {name: graph.provider for name, graph in lent.decoders.loaded().items()}
+    return encoders | decoders
+
+
+def _card(
+    manifest: Manifest, provider: ProviderReport | None, *, installed: bool
+) -> dict[str, object]:
     source = manifest.source
     return {
         "id": manifest.id,
@@ -217,6 +272,20 @@ def _card(manifest: Manifest, encoder: Encoder | None, *, installed: bool) -> di
         "poolings": list(manifest.poolings),
         "prefix": manifest.prefix,
         "installed": installed,
-        "loaded": encoder is not None,
-        "provider": None if encoder is None else encoder.provider.used,
+        "loaded": provider is not None,
+        "provider": None if provider is None else provider.used,
+        "decoder": None if manifest.family is None else _decoder_card(manifest.family),
+    }
+
+
+def _decoder_card(family: FamilyEntry) -> dict[str, object]:
+    shared = ("vocabulary", "chat", "layers", "hidden", "q_heads", "head_dim", "rope_base")
+    return {
+        **{name: getattr(family, name) for name in shared},
+        "default_variant": family.default_variant,
+        "serving": family.serving is not None,
+        "variants": [
+            {name: _variant_field(variant, name) for name in VariantCard.model_fields}
+            for variant in family.variants.values()
+        ],
     }

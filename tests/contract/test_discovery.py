@@ -40,6 +40,7 @@ CARD = {
     "installed": True,
     "loaded": True,
     "provider": "cpu",
+    "decoder": None,
 }
 
 
