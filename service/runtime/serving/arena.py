@@ -41,7 +41,9 @@ class Block:
     def __init__(self, slots: int, part: CachePart, capacity: int) -> None:
         self.shape = (slots, part.heads, capacity, part.width)
         self._row = part.width * _FLOAT
-        self._memory = mmap.mmap(-1, slots * part.heads * capacity * self._row)
+        # private: only such pages are dropped when they are given back
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._memory = mmap.mmap(-1, slots * part.heads * capacity * self._row, flags=flags)
         if hasattr(mmap, "MADV_NOHUGEPAGE"):  # a huge page would be taken for one token
             self._memory.madvise(mmap.MADV_NOHUGEPAGE)
         self.values = np.frombuffer(self._memory, np.float32).reshape(self.shape)
@@ -58,7 +60,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """Hold a binding of one range of slots, with the arrays that a step fills."""
+    """Hold a binding of one range of slots, with the arrays that a step fills.
+
+    onnxruntime reads and writes their memory at each run, and does not keep it alive.
+    """
 
     binding: ort.IOBinding
     ids: Ids64
@@ -178,7 +183,7 @@ class Arena:
             logits=np.empty((count, 1, self._vocabulary), np.float32),
         )
         given = {"input_ids": step.ids, "seqlens_k": step.seqlens, "total_length": step.total}
-        # kept alive by the binding's owner: onnxruntime reads the array's memory at each run
+
         for name, array in {**given, **step.tables, "logits_from": _FIRST}.items():
             _bind_input(step.binding, name, array)
         _bind_output(step.binding, "logits", step.logits)
