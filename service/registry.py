@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from service.capabilities.attention.wiring import capability as attention
 from service.capabilities.distribution.wiring import capability as distribution
 from service.capabilities.embeddings.wiring import capability as embeddings
 from service.capabilities.geodesic.wiring import capability as geodesic
@@ -19,6 +20,7 @@ CAPABILITIES: tuple[Capability, ...] = (
     geodesic,
     summarization,
     distribution,
+    attention,
 )
 
 

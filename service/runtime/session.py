@@ -46,7 +46,7 @@ class SessionOptions:
 
 
 def ort_options(options: SessionOptions) -> ort.SessionOptions:
-    """Return onnxruntime's options: bounded threads that do not spin, memory that does not grow."""
+    """Return onnxruntime's own form of the options."""
     chosen = ort.SessionOptions()
     chosen.intra_op_num_threads = options.threads_per_run
     chosen.inter_op_num_threads = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from service.errors import Fault, InvalidInput
 from service.numerics.attention.positions import MOST_FACTOR, MOST_WINDOW, RopeName
@@ -23,6 +23,7 @@ _WindowNumber = Annotated[int, Field(ge=1, le=MOST_WINDOW)]
 Window = Annotated[_WindowNumber, BeforeValidator(whole, json_schema_input_type=_WindowNumber)]
 _LengthNumber = Annotated[int, Field(ge=2, le=MOST_WINDOW)]
 Length = Annotated[_LengthNumber, BeforeValidator(whole, json_schema_input_type=_LengthNumber)]
+_PARAMETERS = ("factor", "mixing", "window")
 _READ_BY: Mapping[str, frozenset[str]] = {
     "none": frozenset(),
     "direct": frozenset(),
@@ -80,6 +81,23 @@ GivenBeyond = Annotated[
         "a run all the same, to see how it fails."
     ),
 ]
+
+
+class RopeUsed(BaseModel):
+    """Repeat how positions became angles; null where the scheme does not read a parameter."""
+
+    name: RopeText
+    factor: float | None
+    mixing: float | None
+    window: int | None
+
+
+class ScaleUsed(BaseModel):
+    """Repeat what multiplied the scores of a row."""
+
+    name: Literal["sqrt", "log_n", "log_n_dagger", "value"]
+    length: int | None
+    value: float | None
 
 
 def reading_choice(
@@ -142,6 +160,3 @@ def describe_reading(reading: Reading) -> dict[str, Any]:
             "value": scale.value if scale.name is ScaleName.VALUE else None,
         },
     }
-
-
-_PARAMETERS = ("factor", "mixing", "window")

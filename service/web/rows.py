@@ -78,21 +78,23 @@ def _from_lists(value: list[Any], *, most: int, masks: bool) -> Logits:
     return numbers.reshape(shape)
 
 
-def _lists_schema(depth: int, *, masks: bool) -> dict[str, Any]:
-    number: dict[str, Any] = {"type": "number", "minimum": -_FLOAT64_MOST, "maximum": _FLOAT64_MOST}
+def _lists_schema(depth: int, *, masks: bool, most: float) -> dict[str, Any]:
+    number: dict[str, Any] = {"type": "number", "minimum": -most, "maximum": most}
     items: dict[str, Any] = {"anyOf": [number, {"type": "null"}]} if masks else number
     for _ in range(depth):
         items = {"type": "array", "minItems": 1, "items": items}
     return items
 
 
-def scores_schema(description: str, *, axes: tuple[int, int], masks: bool) -> dict[str, Any]:
-    """Return the JSON schema of what `read_scores` reads."""
-    least, most = axes
+def scores_schema(
+    description: str, *, axes: tuple[int, int], masks: bool, most: float = _FLOAT64_MOST
+) -> dict[str, Any]:
+    """Return the JSON schema of what `read_scores` reads, its numbers of size `most` at most."""
+    fewest, deepest = axes
     return {
         "description": description,
         "anyOf": [
-            *(_lists_schema(depth, masks=masks) for depth in range(least, most + 1)),
+            *(_lists_schema(depth, masks=masks, most=most) for depth in range(fewest, deepest + 1)),
             {
                 "type": "object",
                 "additionalProperties": False,
@@ -101,8 +103,8 @@ def scores_schema(description: str, *, axes: tuple[int, int], masks: bool) -> di
                     "shape": {
                         "type": "array",
                         "items": {"type": "integer", "minimum": 1},
-                        "minItems": least,
-                        "maxItems": most,
+                        "minItems": fewest,
+                        "maxItems": deepest,
                     },
                     "dtype": {"type": "string", "enum": sorted(PRECISIONS)},
                     "data": {"type": "string", "format": "byte"},

@@ -138,7 +138,7 @@ class Comparing:
         for entry, reading in zip(entries, readings, strict=True):
             family.file(entry, GraphForm.of(reading.rope))  # refuse before anything runs
         reference = Reference([])
-        compared = []
+        compared: list[Compared] = []
         for entry, reading in zip(entries, readings, strict=True):
             decoder = await self._decoders.decoder(
                 family.manifest.id,
@@ -183,7 +183,9 @@ def compare_variant(
         if first:
             reference.log_probs.append(log_probs)
         parts.append(
-            _measure(log_probs, reference.log_probs[number], targets[start:stop], step.extras["entropy"])
+            _measure(
+                log_probs, reference.log_probs[number], targets[start:stop], step.extras["entropy"]
+            )
         )
         held = step.kept.nbytes / step.kept.tokens
         progress("tokens", step.kept.tokens, len(text.ids))
@@ -197,7 +199,7 @@ def compare_variant(
         kl=np.concatenate([part.kl for part in parts]),
         agreement=sum(part.agreed for part in parts) / len(targets),
         cache_bytes_per_token=held,
-        entropy_by_layer=sum(part.entropies for part in parts) / len(text.ids),
+        entropy_by_layer=np.sum([part.entropies for part in parts], axis=0) / len(text.ids),
         seconds=seconds,
     )
 
@@ -212,9 +214,7 @@ class _Part:
     entropies: Vector64
 
 
-def _measure(
-    log_probs: Matrix32, reference: Matrix32, targets: Ids64, entropy: Matrix32
-) -> _Part:
+def _measure(log_probs: Matrix32, reference: Matrix32, targets: Ids64, entropy: Matrix32) -> _Part:
     same = log_probs.argmax(axis=1) == reference.argmax(axis=1)
     return _Part(
         nll=negative_log_likelihoods(log_probs, targets),

@@ -135,9 +135,7 @@ class Scoring:
         family = await self._decoders.family(model, deadline=deadline)
         entry = family.variant(variant)
         most = self._settings.max_scored_tokens
-        texts = await self._engine.compute(
-            lambda: read_texts(family, sources, pointers, most=most)
-        )
+        texts = await self._engine.compute(lambda: read_texts(family, sources, pointers, most=most))
         readings = [
             choose_reading(family, entry, choice, tokens=len(text.ids), pointer=text.pointer)
             for text in texts

@@ -13,7 +13,6 @@ from service.runtime.decoders.feeds import Reading, position_feed
 from service.runtime.decoders.graph import Array
 from service.runtime.decoders.opened import Decoder
 
-
 # Logits of one run: 128 MiB. Tokens of one run: scores of each layer grow with them.
 _MOST_LOGITS = 2**25
 _MOST_ROWS = 512
