@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from service.capabilities.attention.wiring import capability as attention
 from service.capabilities.distribution.wiring import capability as distribution
 from service.capabilities.embeddings.wiring import capability as embeddings
+from service.capabilities.generation.wiring import capability as generation
 from service.capabilities.geodesic.wiring import capability as geodesic
 from service.capabilities.summarization.wiring import capability as summarization
 from service.capabilities.tokenization.wiring import capability as tokenization
@@ -21,6 +22,7 @@ CAPABILITIES: tuple[Capability, ...] = (
     summarization,
     distribution,
     attention,
+    generation,
 )
 
 

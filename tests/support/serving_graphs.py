@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 
 from models.decoder.body import feed_forward, norm
 from models.decoder.source import FloatSource, Source
@@ -16,6 +20,7 @@ from models.graph import CONTRIB_DOMAIN, GraphBuilder
 from tests.support.decoders import FORMS, SIZES, random_weights, write_decoder
 
 FORM = FORMS["gqa"]
+_MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _PAIRS = SIZES.head_dim // 2
 _TURN = {"interleaved": SIZES.interleaved}
 _CACHE = ("batch", FORM.kv_heads, "capacity", SIZES.head_dim)
@@ -32,6 +37,26 @@ def write_serving_family(folder: Path, *, model_id: str = "tiny-serving") -> dic
     for name in ("serving.onnx", "serving.bin"):
         entry["files"][name] = measure(place / name)
     entry["serving"] = "serving.onnx"
+    (place / "manifest.json").write_text(json.dumps(entry, indent=2), encoding="utf-8")
+    return entry
+
+
+def write_chat_family(folder: Path, *, model_id: str = "tiny-chat") -> dict[str, Any]:
+    """Write the same family with a tokenizer of one piece a byte, and ChatML's marks."""
+    entry = write_serving_family(folder, model_id=model_id)
+    place = folder / model_id
+    alphabet = sorted(ByteLevel.alphabet())[: SIZES.vocabulary - len(_MARKS)]
+    tokenizer = Tokenizer(BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    tokenizer.add_special_tokens(list(_MARKS))
+    tokenizer.save(str(place / "tokenizer.json"))
+    entry["files"]["tokenizer.json"] = measure(place / "tokenizer.json")
+    entry |= {
+        "tokenizer": "tokenizer.json",
+        "chat": "chatml",
+        "eos_ids": [tokenizer.token_to_id("<|im_end|>")],
+    }
     (place / "manifest.json").write_text(json.dumps(entry, indent=2), encoding="utf-8")
     return entry
 

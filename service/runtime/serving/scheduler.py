@@ -44,11 +44,13 @@ class Lane:
         token_bytes: keys and values of one token.
         open_stepper: returns what computes so many sequences.
         decks: by worker.
+        retired: whether it ends with its last job.
     """
 
     token_bytes: int
     open_stepper: Callable[[int], Stepper]
     decks: dict[int, Deck] = field(default_factory=dict)
+    retired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +170,11 @@ class Scheduler:
                 steppers=sum(len(worker.decks) for worker in self._workers),
             )
 
-    def close_lane(self, lane: Lane) -> None:
-        """Give back what a lane holds, as soon as none of its jobs runs."""
+    def retire(self, lane: Lane) -> None:
+        """Give back what a lane holds, as soon as it has no job."""
         with self._lock:
-            self._lock.wait_for(lambda: lane not in self._lanes.values() or self._closing)
-            if lane in self._known:
-                self._known.remove(lane)
-            for number, deck in lane.decks.items():
-                self._workers[number].decks.remove(deck)
-                deck.stepper.close()
-            lane.decks.clear()
+            lane.retired = True
+            self._close_retired()
 
     def close(self) -> None:
         """End every job and every thread."""
@@ -222,7 +219,16 @@ class Scheduler:
                     worker.decks.remove(deck)
                     deck.stepper.close()
             self._place()
-            self._lock.notify_all()
+            self._close_retired()
+
+    def _close_retired(self) -> None:
+        busy = {*self._lanes.values(), *(lane for lane, _ in self._waiting)}
+        for lane in [lane for lane in self._known if lane.retired and lane not in busy]:
+            self._known.remove(lane)
+            for number, deck in lane.decks.items():
+                self._workers[number].decks.remove(deck)
+                deck.stepper.close()
+            lane.decks.clear()
 
     def _place(self) -> None:
         """Seat every waiting job that may be seated, oldest first."""

@@ -87,20 +87,18 @@ def choose(
     rng: np.random.Generator,
     *,
     counts: Mapping[int, int],
-    allowed: Ids64 | None = None,
 ) -> Chosen:
     """Return the next token.
 
-    The logits are bent (penalties, bias), closed but for `allowed`, divided by T, truncated by
-    top-k, top-p and min-p in this order, each over what the one before it left, and mapped to the
-    probabilities that one draw is taken from.
+    The logits are bent (penalties, bias), divided by T, truncated by top-k, top-p and min-p in
+    this order, each over what the one before it left, and mapped to the probabilities that one
+    draw is taken from.
 
     Args:
-        logits: (vocabulary,) float32.
+        logits: (vocabulary,) float32; minus infinity where a token cannot come.
         sampling: how.
         rng: numbers of this token alone.
         counts: how often each id was generated.
-        allowed: ids that may come, rising; None for all.
 
     Raises:
         InvalidModelOutput: a logit is NaN or plus infinity.
@@ -109,10 +107,8 @@ def choose(
     if not np.isfinite(highest):
         raise InvalidModelOutput(f"The largest logit is {highest}; it must be a number.")
     bent = _bent(logits, sampling, counts)
-    scores = bent if allowed is None else bent[allowed]
     greedy = sampling.temperature == 0
-    place = int(scores.argmax()) if greedy else _draw(scores, sampling, rng)
-    found = place if allowed is None else int(allowed[place])
+    found = int(bent.argmax()) if greedy else _draw(bent, sampling, rng)
     return _described(found, logits, highest, top=sampling.top_log_probs)
 
 
@@ -222,7 +218,8 @@ def _described(found: int, logits: Vector32, highest: float, *, top: int) -> Cho
     with np.errstate(under="ignore"):
         total = float(np.exp(logits - np.float32(highest)).sum(dtype=np.float64))
     level = highest + float(np.log(total))
-    places = ranked(logits, min(top, len(logits))) if top else ()
+    open_ = int(np.count_nonzero(logits > -np.inf)) if top else 0
+    places = ranked(logits, min(top, open_)) if top else ()
     return Chosen(
         found,
         float(logits[found]) - level,

@@ -287,19 +287,21 @@ def test_closing_ends_what_runs_and_what_waits() -> None:
         assert house.steppers[0].closed
 
 
-def test_a_lane_is_closed_after_its_last_job() -> None:
-    with opened(workers=1) as house:
+def test_a_lane_ends_with_its_last_job() -> None:
+    with opened(workers=1, slots=1) as house:
         lane, other = house.lane(), house.lane()
         house.gate.clear()
-        job = house.start(lane, [1])
-        closing = threading.Thread(target=house.scheduler.close_lane, args=(lane,))
-        closing.start()
-        assert not house.steppers[0].closed
+        jobs = [house.start(lane, [1]), house.start(lane, [1])]
+        house.scheduler.retire(lane)
         house.gate.set()
-        closing.join(SECONDS)
-        assert written(job)
-        assert house.steppers[0].closed
-        assert house.write(other, [1]) == house.write(lane, [1]) == solo([1])
+        assert written(jobs[0]) == written(jobs[1]) == solo([1])
+        settle(house)
+        assert [stepper.closed for stepper in house.steppers] == [True]
+        assert house.scheduler.use().steppers == 0
+        assert house.write(other, [1]) == solo([1])
+        settle(house)
+        house.scheduler.retire(other)
+        assert house.scheduler.use().steppers == 0
 
 
 @settings(max_examples=10, deadline=None)
