@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from service.capabilities.generation.pipeline.room import GenerationRoom
 from service.capabilities.generation.routes import router
 from service.capabilities.generation.settings import GenerationSettings
+from service.metrics import Metrics
 from service.runtime.serving.scheduler import Limits, Scheduler
 from service.web.capability import Capability, Lent
 
@@ -26,10 +27,21 @@ async def open_room(lent: Lent, settings: GenerationSettings) -> AsyncIterator[G
         waiting=settings.max_waiting,
     )
     scheduler = Scheduler(limits)
+    _show(lent.metrics, scheduler)
     try:
-        yield GenerationRoom(lent.decoders, lent.engine, scheduler, settings)
+        yield GenerationRoom(lent.decoders, lent.engine, scheduler, settings, lent.metrics)
     finally:
         await asyncio.to_thread(scheduler.close)
+
+
+def _show(metrics: Metrics, scheduler: Scheduler) -> None:
+    """Let the gauges read what is in use when they are asked."""
+    metrics.sequences.labels("running").set_function(lambda: scheduler.use().running)
+    metrics.sequences.labels("waiting").set_function(lambda: scheduler.use().waiting)
+    cache = metrics.sequence_cache_bytes
+    cache.labels("promised").set_function(lambda: scheduler.use().promised_bytes)
+    cache.labels("kept").set_function(lambda: scheduler.use().kept_bytes)
+    metrics.reused_tokens.set_function(lambda: scheduler.use().reused_tokens)
 
 
 capability = Capability(

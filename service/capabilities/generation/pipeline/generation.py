@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from service.capabilities.generation.pipeline.events import Event, Finish, Token
@@ -83,11 +83,19 @@ class Generation:
         mailbox: where its writers publish.
         scheduler: where its jobs run.
         deadline: monotonic seconds.
+        count: called for each token.
     """
 
     def __init__(
-        self, origin: Origin, mailbox: Mailbox, scheduler: Scheduler, deadline: float
+        self,
+        origin: Origin,
+        mailbox: Mailbox,
+        scheduler: Scheduler,
+        *,
+        deadline: float,
+        count: Callable[[], None],
     ) -> None:
+        self._count = count
         self.origin = origin
         self.completion_tokens = 0
         self._mailbox = mailbox
@@ -118,6 +126,7 @@ class Generation:
             event = await self._mailbox.next(self._deadline)
             if isinstance(event, Token):
                 self.completion_tokens += 1
+                self._count()
             elif isinstance(event, Finish):
                 self._open -= 1
             yield event

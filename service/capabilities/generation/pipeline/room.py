@@ -20,6 +20,7 @@ from service.capabilities.generation.pipeline.prompts import (
 from service.capabilities.generation.pipeline.writing import Law, Manner, OwnLaw, Writer
 from service.capabilities.generation.settings import GenerationSettings
 from service.errors import Fault, TooManyItems
+from service.metrics import Metrics
 from service.runtime.decoders.lending import Decoders
 from service.runtime.decoders.opened import Decoder, Family, GraphForm
 from service.runtime.decoders.reading import ReadingChoice
@@ -76,6 +77,7 @@ class GenerationRoom:
         engine: compute threads, for tokenizers.
         scheduler: runs sequences.
         settings: limits.
+        metrics: instruments to write to.
     """
 
     def __init__(
@@ -84,7 +86,9 @@ class GenerationRoom:
         engine: Engine,
         scheduler: Scheduler,
         settings: GenerationSettings,
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
         self.settings = settings
         self._decoders = decoders
         self._engine = engine
@@ -166,7 +170,11 @@ class GenerationRoom:
             place.decoder, place.form.value, place.rooms[0].reading, ask.seed, place.prompts
         )
         mailbox = Mailbox()
-        return Generation(origin, mailbox, self._scheduler, ask.deadline), mailbox
+        counter = self._metrics.generated_tokens.labels(place.decoder.manifest.id)
+        texts = Generation(
+            origin, mailbox, self._scheduler, deadline=ask.deadline, count=counter.inc
+        )
+        return texts, mailbox
 
     async def _place(self, ask: Ask) -> _Place:
         if ask.asked is not None:
