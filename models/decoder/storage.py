@@ -29,6 +29,11 @@ class DataFile:
         self._content = bytearray()
         self._places: dict[str, FilePlace] = {}
 
+    @property
+    def size(self) -> int:
+        """Return how many bytes are stored."""
+        return len(self._content)
+
     def refer(self, graph: GraphBuilder, name: str, array: NDArray[Any]) -> str:
         """Return a constant of `graph` that stands for `array`, stored under `name`.
 
