@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 import pytest
 from starlette.testclient import TestClient
+from tokenizers import Tokenizer
 
 from service.app import create_app
 from service.numerics.attention.positions import RopeName, RopeScheme
@@ -384,7 +385,10 @@ def test_no_temperature_but_numbers(room: TestClient, value: str) -> None:
 
 
 def test_a_deadline_ends_it(room: TestClient) -> None:
-    body = {"text": "a", "max_tokens": 4000, "rope": "rerope", "model": "tiny-decoder"}
+    body = {
+        "text": "a", "max_tokens": 4000, "rope": "rerope", "model": "tiny-decoder",
+        "logit_bias": {"0": -100},
+    }  # fmt: skip
     late = room.post(G, json=body, headers={"X-Request-Timeout-Ms": "40"})
     expect_problem(late, 504, "deadline_exceeded")
     streamed = room.post(G, json=body, headers={"X-Request-Timeout-Ms": "150", **STREAM})
@@ -408,3 +412,43 @@ def test_a_full_room_says_when_to_come_again(models: Path, environment: pytest.M
             assert statuses <= {200, 429}
             assert len({answer.content for answer in answers if answer.status_code == 200}) == 1
             assert post(small, G, **body)
+
+
+class TestHealing:
+    def test_the_text_goes_on_where_the_prompt_broke_off(self, room: TestClient) -> None:
+        """With one piece a byte nothing can cross the end, so nothing is opened."""
+        body = {"text": TEXT, "max_tokens": 6, "seed": 2}
+        assert post(room, G, **body, heal_prefix=True) == post(room, G, **body)
+
+    @pytest.mark.parametrize("path", [G, C])
+    def test_a_piece_may_cross_the_end(self, room: TestClient, models: Path, path: str) -> None:
+        """The prompt ends in " ca": the next piece may be " cat", of which "t" is new."""
+        tokenizer = Tokenizer.from_file(str(models / "tiny-chat" / "tokenizer.json"))
+        cat = tokenizer.token_to_id("Ġcat")
+        prompt = {"text": "The ca"} if path == G else {"prompt": "The ca"}
+        body = {"model": "tiny-chat", **prompt, "max_tokens": 1, "logit_bias": {str(cat): 100}}
+        plain, healed = post(room, path, **body), post(room, path, **body, heal_prefix=True)
+        if path == G:
+            assert (plain["text"], healed["text"]) == (" cat", "t")
+            assert ids_of(healed) == [cat]
+        else:
+            assert [reply["choices"][0]["text"] for reply in (plain, healed)] == [" cat", "t"]
+
+    def test_pieces_that_spell_the_end_again_do_not_count(
+        self, room: TestClient, models: Path
+    ) -> None:
+        tokenizer = Tokenizer.from_file(str(models / "tiny-chat" / "tokenizer.json"))
+        bias = {str(tokenizer.token_to_id("Ġcat")): -100}
+        reply = post(
+            room, G, model="tiny-chat", text="The ca", max_tokens=4, seed=1, heal_prefix=True,
+            logit_bias=bias,
+        )  # fmt: skip
+        again = [token for token in reply["tokens"] if not token["text"]]
+        assert tokenizer.decode(ids_of(reply)).startswith(" ca")
+        assert again
+        assert len(reply["tokens"]) >= 4 + 1
+        assert reply["usage"]["prompt_tokens"] == len(tokenizer.encode("The ca").ids)
+
+    def test_messages_have_no_end_to_open(self, room: TestClient) -> None:
+        answer = room.post(G, json={"messages": USER, "heal_prefix": True})
+        expect_problem(answer, 422, "invalid_input", "template's")

@@ -20,6 +20,12 @@ from models.graph import CONTRIB_DOMAIN, GraphBuilder
 from tests.support.decoders import FORMS, SIZES, random_weights, write_decoder
 
 FORM = FORMS["gqa"]
+# Letters of bytes that no UTF-8 holds: their ids are free for merges and marks.
+_NEVER = set(map(chr, (0xC0, 0xC1, *range(0xF5, 0x100))))
+_MERGES = [
+    ("t", "h"), ("th", "e"), ("Ġ", "c"), ("Ġc", "a"), ("Ġca", "t"),
+    ("i", "n"), ("in", "g"), ("o", "n"), ("Ġ", "s"), ("Ġs", "a"),
+]  # fmt: skip
 _MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _PAIRS = SIZES.head_dim // 2
 _TURN = {"interleaved": SIZES.interleaved}
@@ -42,11 +48,11 @@ def write_serving_family(folder: Path, *, model_id: str = "tiny-serving") -> dic
 
 
 def write_chat_family(folder: Path, *, model_id: str = "tiny-chat") -> dict[str, Any]:
-    """Write the same family with a tokenizer of one piece a byte, and ChatML's marks."""
+    """Write the same family with a byte-level tokenizer of a few merges, and ChatML's marks."""
     entry = write_serving_family(folder, model_id=model_id)
     place = folder / model_id
-    alphabet = sorted(ByteLevel.alphabet())[: SIZES.vocabulary - len(_MARKS)]
-    tokenizer = Tokenizer(BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    pieces = [*sorted(set(ByteLevel.alphabet()) - _NEVER), *map("".join, _MERGES)]
+    tokenizer = Tokenizer(BPE({piece: number for number, piece in enumerate(pieces)}, _MERGES))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.decoder = ByteLevelDecoder()
     tokenizer.add_special_tokens(list(_MARKS))

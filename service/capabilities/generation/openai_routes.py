@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
@@ -27,7 +28,7 @@ from service.capabilities.generation.options import GivenSampling, sampling_of
 from service.capabilities.generation.pipeline.events import Finish, Token
 from service.capabilities.generation.pipeline.generation import Generation
 from service.capabilities.generation.pipeline.prompts import Prompt
-from service.capabilities.generation.pipeline.room import Ask, GenerationRoom
+from service.capabilities.generation.pipeline.room import Ask, GenerationRoom, PromptEnd
 from service.capabilities.generation.replies import describe_usage
 from service.errors import Fault, InvalidInput
 from service.runtime.decoders.chat import Message
@@ -65,6 +66,8 @@ async def create_completion(
         )
     prompts = _prompts(body)
     ask = _ask(body, prompts, body.max_tokens, call, top=body.logprobs, model=body.model)
+    if body.heal_prefix:
+        ask = replace(ask, prompt_end=PromptEnd.HEALED)
     generation = await room.begin(ask)
     before = [""] * (len(prompts) * ask.choices)
     if body.echo:

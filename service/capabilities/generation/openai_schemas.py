@@ -99,6 +99,9 @@ class CompletionRequest(_OpenAIRequest):
     )
 
     prompt: GivenPrompt
+    heal_prefix: bool = Field(
+        False, description="Ours: whether the end of a prompt may be written in other tokens."
+    )
     echo: bool | None = Field(False, description="Whether a text begins with its prompt.")
     logprobs: Top | None = Field(
         None, description="How many of the likeliest tokens to give with each token."

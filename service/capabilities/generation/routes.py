@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
@@ -20,7 +21,7 @@ from service.capabilities.generation.pipeline.events import Finish, Token
 from service.capabilities.generation.pipeline.generation import Generation
 from service.capabilities.generation.pipeline.merging import Merging
 from service.capabilities.generation.pipeline.prompts import Prompt, Source
-from service.capabilities.generation.pipeline.room import Ask, GenerationRoom
+from service.capabilities.generation.pipeline.room import Ask, GenerationRoom, PromptEnd
 from service.capabilities.generation.replies import (
     describe_origin,
     describe_token,
@@ -81,7 +82,15 @@ async def generate_text(
     require_no_contradiction(given)
     call.allow_long_work()
     prompt = _prompt(body)
-    generation = await room.begin(_ask(body, [prompt], given, call, room))
+    if body.heal_prefix and prompt.pointer == "/messages":
+        raise InvalidInput(
+            "heal_prefix opens the end of a text again, and the end of messages is the template's. "
+            "Leave it out, or send text.",
+            faults=(Fault("/heal_prefix", "stands beside messages"),),
+        )
+    end = PromptEnd.HEALED if body.heal_prefix else PromptEnd.AS_IT_IS
+    ask = replace(_ask(body, [prompt], given, call, room), prompt_end=end)
+    generation = await room.begin(ask)
     return await _answer(generation, request, call, with_top=body.top_log_probs)
 
 

@@ -73,6 +73,7 @@ class GenerateRequest(_Generating):
                     "max_tokens": 16,
                     "top_k": 40,
                     "probability_map": "exponential",
+                    "heal_prefix": True,
                     "rope": {"name": "ntk_mixed", "factor": 2},
                     "stop": ["\n\n"],
                     "seed": 7,
@@ -93,6 +94,11 @@ class GenerateRequest(_Generating):
         None,
         json_schema_extra=leave_out_default,
         description="A text as the model's own ids, read as they are.",
+    )
+    heal_prefix: bool = Field(
+        False,
+        description="Whether the end of the text may be written in other tokens: a text that "
+        "breaks off inside a word goes on as if it did not.",
     )
     top_k: Count | None = Field(None, description="Keep so many of the likeliest tokens.")
     top_p: Share | None = Field(

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 import onnxruntime as ort
 
+from service.errors import Internal
 from service.numerics.attention.positions import rope_tables
 from service.numerics.attention.scales import row_scale
 from service.numerics.dtypes import Ids64, Matrix32, Vector32
@@ -103,9 +104,10 @@ class Arena:
 
     def extend(self, slot: int, ids: Ids64, *, start: int, positions: Hashable) -> Vector32:
         """Append tokens of a prompt, and return the last one's logits."""
+        stop = start + len(ids)
+        self._require_room(stop)
         tables = self._tables(positions, start, len(ids))
         binding = self._bind(slot, slot + 1)
-        stop = start + len(ids)
         given: dict[str, Array] = {
             "input_ids": ids[np.newaxis],
             "seqlens_k": np.array([stop - 1], np.int32),
@@ -124,6 +126,7 @@ class Arena:
 
     def step(self, rows: Sequence[Row]) -> Matrix32:
         """Append one token to each row's slot, and return the logits (rows, vocabulary)."""
+        self._require_room(max(row.at for row in rows) + 1)
         low, high = rows[0].slot, rows[-1].slot + 1
         if high - low < _LEAST_ROWS:
             low, high = (low, high + 1) if high < self._rows else (low - 1, high)
@@ -151,6 +154,10 @@ class Arena:
         """Give everything back: the memory goes with the last binding to it."""
         self._steps.cache_clear()
         self._blocks.clear()
+
+    def _require_room(self, tokens: int) -> None:
+        if tokens > self._capacity:  # the kernel would write into the next head's memory
+            raise Internal(f"A sequence came to {tokens} tokens and {self._capacity} fit a slot.")
 
     def _tables(self, positions: Hashable, start: int, count: int) -> dict[str, Array]:
         """Return the tables of positions start … start + count - 1, (count, pairs) each."""

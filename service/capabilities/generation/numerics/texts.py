@@ -32,6 +32,11 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
 
+    @property
+    def left_to_skip(self) -> int:
+        """Return how many bytes of the prompt are still to come."""
+        return self._skip
+
     def add(self, piece: bytes) -> str:
         """Return the text that a token's bytes release; nothing after a stop string."""
         return self._take(self._decoder.decode(self._after_prompt(piece)), last=False)

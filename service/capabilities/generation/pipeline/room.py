@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from service.capabilities.generation.numerics.choosing import Sampling, Stream
 from service.capabilities.generation.pipeline.generation import Generation, Mailbox, Origin
+from service.capabilities.generation.pipeline.healing import HealedLaw, Reader, weigh_ends
 from service.capabilities.generation.pipeline.lanes import Lanes, choose_form
 from service.capabilities.generation.pipeline.merging import MergedLaw, Merging
 from service.capabilities.generation.pipeline.prompts import (
@@ -21,12 +24,39 @@ from service.capabilities.generation.pipeline.writing import Law, Manner, OwnLaw
 from service.capabilities.generation.settings import GenerationSettings
 from service.errors import Fault, TooManyItems
 from service.metrics import Metrics
+from service.numerics.dtypes import Vector32
+from service.numerics.healing.covers import Healing
+from service.numerics.healing.reopening import Reopened
+from service.runtime.decoders.healing import Healer
 from service.runtime.decoders.lending import Decoders
 from service.runtime.decoders.opened import Decoder, Family, GraphForm
 from service.runtime.decoders.reading import ReadingChoice
+from service.runtime.decoders.tokenizers import DecoderTokenizer
 from service.runtime.engine import Engine
 from service.runtime.serving.jobs import Job
 from service.runtime.serving.scheduler import Lane, Scheduler
+
+
+class PromptEnd(StrEnum):
+    """Say what becomes of the last tokens of a prompt: they stand, or are opened again."""
+
+    AS_IT_IS = "as_it_is"
+    HEALED = "healed"
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Hold how a prompt ends.
+
+    Attributes:
+        kept: ids that stand.
+        removed: bytes that are written again.
+        law: makes the law of one text.
+    """
+
+    kept: int
+    removed: int
+    law: Callable[[], Law]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +65,7 @@ class Ask:
 
     Attributes:
         prompts: what is continued.
+        prompt_end: whether a prompt that breaks off inside a word is healed.
         choices: texts for each prompt.
         model: None for the default one.
         variant: None for the model's default.
@@ -47,6 +78,7 @@ class Ask:
     """
 
     prompts: Sequence[Prompt]
+    prompt_end: PromptEnd = PromptEnd.AS_IT_IS
     choices: int = 1
     model: str | None
     variant: str | None
@@ -89,6 +121,7 @@ class GenerationRoom:
         metrics: Metrics,
     ) -> None:
         self._metrics = metrics
+        self._healers: WeakKeyDictionary[DecoderTokenizer, Healer] = WeakKeyDictionary()
         self.settings = settings
         self._decoders = decoders
         self._engine = engine
@@ -120,17 +153,21 @@ class GenerationRoom:
         generation, mailbox = self._open(ask, place)
         try:
             for number, (ids, room) in enumerate(zip(place.prompts, place.rooms, strict=True)):
+                end = await self._end(ask, place, ids, room)
+                # each byte that was taken back may take a token
+                most = min(room.most + end.removed, self.settings.max_context_tokens - end.kept)
+                prompt = (np.array(ids[: end.kept], np.int64),)
                 for index in range(ask.choices):
                     writer = Writer(
                         self._manner(ask, place, room),
                         choice=number * ask.choices + index,
                         stream=Stream(ask.seed, index),
-                        law=OwnLaw(),
-                        skip_bytes=0,
+                        law=end.law(),
+                        skip_bytes=end.removed,
+                        room=most,
                         publish=mailbox.publish,
                     )
-                    prompt = (np.array(ids, np.int64),)
-                    job = Job(prompt, room.most, room.reading, writer, ask.deadline)
+                    job = Job(prompt, most, room.reading, writer, ask.deadline)
                     generation.submit(place.lane, job)
         except BaseException:
             generation.close()
@@ -159,11 +196,44 @@ class GenerationRoom:
             stream=Stream(ask.seed),
             law=law,
             skip_bytes=0,
+            room=room.most,
             publish=mailbox.publish,
         )
         rows = tuple(np.array(ids, np.int64) for ids in place.prompts)
         generation.submit(place.lane, Job(rows, room.most, room.reading, writer, ask.deadline))
         return generation
+
+    async def _end(self, ask: Ask, place: _Place, ids: list[int], room: Room) -> _End:
+        """Return what is kept of a prompt, and how the rest of it is written again."""
+        if ask.prompt_end is PromptEnd.AS_IT_IS:
+            return _End(len(ids), 0, OwnLaw)
+        healer, reopened = await self._engine.compute(self._reopen, place.decoder, ids)
+        kept = ids[: reopened.kept]
+
+        async def read(asked: Sequence[int]) -> Vector32:
+            reader = Reader()
+            prompt = (np.array(asked, np.int64),)
+            job = Job(prompt, 1, room.reading, reader, ask.deadline)
+            self._scheduler.submit(place.lane, job)
+            try:
+                return await reader.logits
+            finally:
+                if not job.over:
+                    self._scheduler.leave(job)
+
+        # asked once for all choices; each is led by a state of its own
+        ahead = await weigh_ends(healer, reopened, kept, read)
+        return _End(
+            len(kept),
+            len(reopened.removed),
+            lambda: HealedLaw(Healing(reopened, healer.pieces, ahead=ahead)),
+        )
+
+    def _reopen(self, decoder: Decoder, ids: list[int]) -> tuple[Healer, Reopened]:
+        healer = self._healers.get(decoder.tokenizer)
+        if healer is None:
+            healer = self._healers[decoder.tokenizer] = Healer(decoder.tokenizer)
+        return healer, healer.reopen(ids)
 
     def _open(self, ask: Ask, place: _Place) -> tuple[Generation, Mailbox]:
         origin = Origin(

@@ -74,7 +74,9 @@ class Writer:
         choice: index of this one.
         stream: its random numbers.
         law: where logits come from.
-        skip_bytes: bytes that are generated again and stand in the prompt already.
+        skip_bytes: bytes that are generated again and stand in the prompt already; tokens that end
+            within them do not count towards the length.
+        room: tokens that its job may add, those too.
         publish: takes events, and the error that ends it all; called in a worker's thread.
     """
 
@@ -86,6 +88,7 @@ class Writer:
         stream: Stream,
         law: Law,
         skip_bytes: int,
+        room: int,
         publish: Publish,
     ) -> None:
         self._manner = manner
@@ -96,7 +99,9 @@ class Writer:
         self._text = TextStream(manner.stops, skip_bytes=skip_bytes)
         self._special = frozenset(manner.tokenizer.special.values())
         self._counts: Counter[int] = Counter()
+        self._room = room
         self._written = 0
+        self._counted = 0
 
     def advance(self, logits: Matrix32) -> int | None:
         """Return the id that follows, or None once the text is at its end."""
@@ -110,12 +115,14 @@ class Writer:
         self._law.take(chosen.id)
         self._counts[chosen.id] += 1
         piece = self._piece(chosen.id)
+        again = 0 < len(piece) <= self._text.left_to_skip
         text = self._text.add(piece)
+        self._written += 1
+        self._counted += not again
         reason = self._reason(chosen.id)
         if reason is not None:
             text += self._text.finish()
         self._publish(self._token(chosen, piece, text, context))
-        self._written += 1
         if reason is None:
             return chosen.id
         self._publish(Finish(self._choice, reason))
@@ -133,12 +140,13 @@ class Writer:
     def _reason(self, token_id: int) -> FinishReason | None:
         if token_id in self._manner.ends or self._text.stop is not None:
             return FinishReason.STOP
-        return FinishReason.LENGTH if self._written + 1 == self._manner.most else None
+        full = self._counted == self._manner.most or self._written == self._room
+        return FinishReason.LENGTH if full else None
 
     def _token(self, chosen: Chosen, piece: bytes, text: str, context: ContextUsed | None) -> Token:
         return Token(
             choice=self._choice,
-            index=self._written,
+            index=self._written - 1,
             id=chosen.id,
             piece=piece,
             text=text,
