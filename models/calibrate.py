@@ -152,12 +152,7 @@ def _pasts(sizes: Sizes, empty: NDArray[np.float32]) -> Iterator[tuple[str, NDAr
 def fit_layer(
     moments: Moments, output: Wide, *, layer: int, llama: Llama
 ) -> dict[str, NDArray[Any]]:
-    """Return both bases of one layer.
-
-    An error of a key matters as much as the queries are long in its direction, one of a value
-    as much as the output matrix stretches it; rotation mixes the two numbers of a pair, so they
-    count alike. Keys and values are then brought to the same total, since errors of scores
-    and of values are in different units.
+    """Return both bases of one layer: the leading directions of keys and values, weighted.
 
     Args:
         moments: of the layer.
@@ -167,41 +162,41 @@ def fit_layer(
     """
     groups, width = llama.kv_heads, llama.sizes.head_dim
     joined = moments.joined / moments.count
-    weight = importance(moments, output, groups=groups, width=width)
+    weight = importance(moments, output)
     share = shared_direction(joined, groups=groups, width=width)
-    rest = remainder(share)
     project = np.eye(len(joined))
-    project[: groups * width, : groups * width] = rest
-    reduced = project @ joined @ project.T
+    project[: groups * width, : groups * width] = remainder(share)
     arrays: dict[str, NDArray[Any]] = {f"layers.{layer}/share": share.astype(np.float32)}
     for name, moment, rows in (
         ("latent", joined, LATENT_ROWS),
-        ("decoupled", reduced, DECOUPLED_ROWS),
+        ("decoupled", project @ joined @ project.T, DECOUPLED_ROWS),
     ):
-        balanced = balance(weight, moment)
-        basis = leading(moment * np.outer(balanced, balanced), rows)
-        arrays[f"layers.{layer}/{name}/rows"] = basis.astype(np.float16)
-        arrays[f"layers.{layer}/{name}/weight"] = balanced.astype(np.float32)
+        basis = leading(moment * np.outer(weight, weight), rows)
+        # Safetensors writes an array's memory, which is to lie row after row.
+        arrays[f"layers.{layer}/{name}/rows"] = np.ascontiguousarray(basis, dtype=np.float16)
+        arrays[f"layers.{layer}/{name}/weight"] = weight.astype(np.float32)
     return arrays
 
 
-def importance(moments: Moments, output: Wide, *, groups: int, width: int) -> Wide:
-    """Return how much an error of each number of [keys, values] matters, (2 g d,)."""
-    squares = moments.queries.reshape(groups, width // 2, 2).mean(axis=2)
-    keys = np.sqrt(np.repeat(squares / moments.count, 2, axis=1)).reshape(-1)
-    columns = (output**2).sum(axis=0).reshape(groups, -1, width).sum(axis=1)
-    values = np.sqrt(columns).reshape(-1)
-    weight = np.concatenate([keys, values])
-    floor = 0.1 * np.concatenate([np.full(len(half), half.mean()) for half in (keys, values)])
-    return np.maximum(weight, floor)
+def importance(moments: Moments, output: Wide) -> Wide:
+    """Return how far an error of 1 in each number of [keys, values] moves the output, (2 g d,).
 
+    - A value's error e moves it by |e| times the length of the output matrix's column.
+    - A key's error e moves a score by q e / sqrt(d), and a score's error moves the output by
+      about the length V of a weighed value. Rotation mixes the two numbers of a pair, so
+      they count alike.
 
-def balance(weight: Wide, moment: Wide) -> Wide:
-    """Return `weight` with keys and values at the same weighted total, and of mean 1."""
-    energy = (weight**2 * np.diag(moment)).reshape(2, -1).sum(axis=1)
-    balanced = weight / np.repeat(np.sqrt(energy), len(weight) // 2)
-    balanced /= balanced.mean()
-    return balanced
+    All are root mean squares; the mean over the numbers is brought to 1.
+    """
+    groups, width = moments.queries.shape
+    squares = (moments.queries / moments.count).reshape(groups, width // 2, 2).mean(axis=2)
+    keys = np.repeat(squares, 2, axis=1).reshape(-1)
+    values = (output**2).sum(axis=0).reshape(groups, -1, width).sum(axis=1).reshape(-1)
+    held = np.diag(moments.joined)[groups * width :] / moments.count
+    weighed = (values * held).sum() / groups
+    weight = np.sqrt(np.concatenate([keys * weighed / width, values]))
+    found: Wide = weight / weight.mean()
+    return found
 
 
 def shared_direction(joined: Wide, *, groups: int, width: int) -> Wide:
@@ -218,7 +213,8 @@ def remainder(share: Wide) -> Wide:
     """Return the matrix that takes what the shared key explains off the keys, (g d, g d)."""
     groups, width = share.shape
     explained = np.einsum("gf,hf,fe->gfhe", share, share, np.eye(width))
-    return np.eye(groups * width) - explained.reshape(groups * width, -1)
+    found: Wide = np.eye(groups * width) - explained.reshape(groups * width, -1)
+    return found
 
 
 def leading(moment: Wide, count: int) -> Wide:

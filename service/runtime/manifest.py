@@ -17,12 +17,11 @@ TOKENIZER = "tokenizer"
 DECODER = "decoder"
 # What the answer says that an operation got in place of an encoder.
 KIND_NAMES = {TOKENIZER: "a tokenizer", DECODER: "a language model"}
-_NO_ENCODER: dict[str, object] = {
-    "dimensions": 0,
-    "max_tokens": 0,
-    "pooling": "",
-    "poolings": (),
-    "opset": 0,
+_NO_VECTORS: dict[str, object] = {"dimensions": 0, "pooling": "", "poolings": ()}
+# What a kind lacks of the fields of an encoder.
+_LACKING: dict[str, dict[str, object]] = {
+    TOKENIZER: {**_NO_VECTORS, "max_tokens": 0, "opset": 0},
+    DECODER: _NO_VECTORS,
 }
 
 
@@ -93,7 +92,7 @@ def parse_manifest(entry: Mapping[str, object], origin: str) -> Manifest:
             for name, pin in entry["files"].items()  # type: ignore[attr-defined]
         }
         kind = str(entry["kind"])
-        described = {**_NO_ENCODER, **entry} if kind in KIND_NAMES else entry
+        described = {**_LACKING.get(kind, {}), **entry}
         return Manifest(
             id=str(entry["id"]),
             kind=kind,

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from service.numerics.dtypes import Logits
 
@@ -71,3 +72,13 @@ def _whole(side: object) -> int:
     if type(side) is int:
         return side
     return int(side) if isinstance(side, float) and side.is_integer() else -1
+
+
+def encode_array(array: npt.NDArray[Any]) -> dict[str, object]:
+    """Return `{"shape": …, "dtype": …, "data": …}` of float32 or float64 numbers."""
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return {
+        "shape": list(little.shape),
+        "dtype": little.dtype.name,
+        "data": base64.b64encode(little.tobytes()).decode("ascii"),
+    }

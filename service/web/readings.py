@@ -54,31 +54,59 @@ class RopeOptions(WireModel):
 
 
 class ScaleOptions(WireModel):
-    """Name a scale with the length at which it leaves scores as they are."""
+    """Name a scale, or give a number."""
 
-    name: Literal["log_n", "log_n_dagger"] = Field(description="Which scale.")
+    name: ScaleText | None = Field(None, description="Which scale.")
     length: Length | None = Field(
         None,
-        description="Absent: the trained length; 512 for log_n on a model not trained with it.",
+        description="Tokens at which log_n leaves scores as they are, or up to which log_n_dagger "
+        "does. Absent: the trained length; 512 for log_n on a model not trained with it.",
+    )
+    value: Annotated[float, Field(gt=0, le=MOST_SCALE)] | None = Field(
+        None, description="Factor on every score, in place of a name."
     )
 
 
+def _by_name(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _by_name_or_number(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    return {"value": value} if isinstance(value, int | float) else _by_name(value)
+
+
+# A name alone becomes an object before it is checked, so that a fault points at one place.
 GivenRope = Annotated[
-    RopeText | RopeOptions,
-    Field(description="How positions become angles: a name, or a name with its parameters."),
+    RopeOptions,
+    BeforeValidator(_by_name, json_schema_input_type=RopeText | RopeOptions),
+    Field(
+        "direct",
+        validate_default=True,
+        description="How positions become angles: a name, or a name with its parameters.",
+    ),
 ]
 GivenScale = Annotated[
-    ScaleText | Annotated[float, Field(gt=0, le=MOST_SCALE)] | ScaleOptions | None,
+    ScaleOptions,
+    BeforeValidator(
+        _by_name_or_number,
+        json_schema_input_type=ScaleText
+        | Annotated[float, Field(gt=0, le=MOST_SCALE)]
+        | ScaleOptions,
+    ),
     Field(
+        default_factory=ScaleOptions,
         description="What multiplies the scores of a row, on top of the model's own 1/√d: a name, "
-        "a number, or a name with its length. Absent or null: what the variant was trained with."
+        "a number, or a name with its length. Absent: what the variant was trained with.",
     ),
 ]
 GivenBeyond = Annotated[
     Literal["error", "run"],
     Field(
+        "error",
         description="What happens to a text that is longer than the scheme reaches: a refusal, or "
-        "a run all the same, to see how it fails."
+        "a run all the same, to see how it fails.",
     ),
 ]
 
@@ -101,8 +129,8 @@ class ScaleUsed(BaseModel):
 
 
 def reading_choice(
-    rope: RopeText | RopeOptions,
-    scale: ScaleText | float | ScaleOptions | None,
+    rope: RopeOptions,
+    scale: ScaleOptions,
     beyond: Literal["error", "run"],
     *,
     pointer: str = "",
@@ -119,13 +147,13 @@ def reading_choice(
         InvalidInput: a parameter belongs to another scheme.
     """
     return ReadingChoice(
-        rope=_rope_choice(rope, pointer), scale=_scale_choice(scale), beyond=Beyond(beyond)
+        rope=_rope_choice(rope, pointer),
+        scale=_scale_choice(scale, pointer),
+        beyond=Beyond(beyond),
     )
 
 
-def _rope_choice(rope: RopeText | RopeOptions, pointer: str) -> RopeChoice:
-    if isinstance(rope, str):
-        return RopeChoice(name=RopeName(rope))
+def _rope_choice(rope: RopeOptions, pointer: str) -> RopeChoice:
     given = rope.model_dump(exclude={"name"}, exclude_none=True)
     for name in sorted(set(given) - _READ_BY[rope.name]):
         raise InvalidInput(
@@ -135,14 +163,21 @@ def _rope_choice(rope: RopeText | RopeOptions, pointer: str) -> RopeChoice:
     return RopeChoice(name=RopeName(rope.name), **given)
 
 
-def _scale_choice(scale: ScaleText | float | ScaleOptions | None) -> ScaleChoice:
-    if scale is None:
-        return ScaleChoice()
-    if isinstance(scale, str):
-        return ScaleChoice(name=ScaleName(scale))
-    if isinstance(scale, ScaleOptions):
-        return ScaleChoice(name=ScaleName(scale.name), length=scale.length)
-    return ScaleChoice(name=ScaleName.VALUE, value=float(scale))
+def _scale_choice(scale: ScaleOptions, pointer: str) -> ScaleChoice:
+    if scale.value is not None and (scale.name, scale.length) != (None, None):
+        raise InvalidInput(
+            f"The scale is given as the number {scale.value:g} and by name or length; one will do.",
+            faults=(Fault(f"{pointer}/scale", "is given twice"),),
+        )
+    if scale.length is not None and scale.name in {None, "sqrt"}:
+        raise InvalidInput(
+            "A length belongs to the scales log_n and log_n_dagger; name one, or leave it out.",
+            faults=(Fault(f"{pointer}/scale/length", "belongs to log_n and log_n_dagger"),),
+        )
+    if scale.value is not None:
+        return ScaleChoice(name=ScaleName.VALUE, value=scale.value)
+    name = None if scale.name is None else ScaleName(scale.name)
+    return ScaleChoice(name=name, length=scale.length)
 
 
 def describe_reading(reading: Reading) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def write_decoder(
         for name, owner in owners.items()
     }
     files = {path.name: measure(path) for path in sorted(place.iterdir())}
-    entry = _entry(model_id, variants=variants, files=files)
+    entry = manifest_entry(model_id, sizes=SIZES, variants=variants, files=files, serving=None)
     (place / "manifest.json").write_text(json.dumps(entry, indent=2), encoding="utf-8")
     return entry
 
@@ -110,14 +110,19 @@ def _write_variant(folder: Path, name: str, *, file: DataFile, seed: int) -> dic
     build_graph(folder, name, sizes=SIZES, form=form, weights=weights, file=file)
     windowed = replace(form, reach="near_and_far", tapped=frozenset())
     build_graph(folder, f"{name}.windowed", sizes=SIZES, form=windowed, weights=weights, file=file)
+    return variant_entry(name, sizes=SIZES, form=form, windowed=f"{name}.windowed.onnx")
+
+
+def variant_entry(name: str, *, sizes: Sizes, form: Form, windowed: str | None) -> dict[str, Any]:
+    """Return what a manifest says of one variant."""
     return {
         "file": f"{name}.onnx",
-        "windowed": f"{name}.windowed.onnx",
+        "windowed": windowed,
         "formula": form.formula,
         "kv_heads": form.kv_heads if form.kv_rank is None else None,
         "kv_rank": form.kv_rank,
         "rope_dim": form.rope_dim,
-        "cache_elements": sum(heads * width for heads, width in cache_shapes(SIZES, form).values()),
+        "cache_elements": sum(heads * width for heads, width in cache_shapes(sizes, form).values()),
         "lossy": False,
         "scale": "sqrt",
         "normaliser": form.normaliser,
@@ -125,7 +130,15 @@ def _write_variant(folder: Path, name: str, *, file: DataFile, seed: int) -> dic
     }
 
 
-def _entry(model_id: str, *, variants: dict[str, Any], files: dict[str, Any]) -> dict[str, Any]:
+def manifest_entry(
+    model_id: str,
+    *,
+    sizes: Sizes,
+    variants: dict[str, Any],
+    files: dict[str, Any],
+    serving: str | None,
+) -> dict[str, Any]:
+    """Return the manifest of a family over bytes whose default variant is the first."""
     return {
         "id": model_id,
         "kind": "decoder",
@@ -138,18 +151,18 @@ def _entry(model_id: str, *, variants: dict[str, Any], files: dict[str, Any]) ->
         "opset": 24,
         "ir_version": 11,
         "max_tokens": MAX_TOKENS,
-        "vocabulary": SIZES.vocabulary,
+        "vocabulary": sizes.vocabulary,
         "tokenizer": "bytes",
         "chat": None,
         "bos_id": None,
         "eos_ids": [0],
-        "layers": SIZES.layers,
-        "hidden": SIZES.hidden,
-        "q_heads": SIZES.q_heads,
-        "head_dim": SIZES.head_dim,
+        "layers": sizes.layers,
+        "hidden": sizes.hidden,
+        "q_heads": sizes.q_heads,
+        "head_dim": sizes.head_dim,
         "rope_base": ROPE_BASE,
         "default_variant": next(iter(variants)),
-        "serving": None,
+        "serving": serving,
         "variants": variants,
         "tolerance": 1e-4,
         "files": files,

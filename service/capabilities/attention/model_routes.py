@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.capabilities.attention.comparing import Candidate, Compared, Comparison
 from service.capabilities.attention.model_pictures import draw_comparison
 from service.capabilities.attention.model_schemas import (
-    CandidateRequest,
     CompareReply,
     CompareRequest,
     ScoreReply,
     ScoreRequest,
 )
-from service.capabilities.attention.room import AttentionRoom
-from service.capabilities.attention.scoring import Scored, ScoredText
+from service.capabilities.attention.pipeline.comparing import Candidate, Compared, Comparison
+from service.capabilities.attention.pipeline.room import AttentionRoom
+from service.capabilities.attention.pipeline.scoring import Scored, ScoredText
 from service.errors import Fault, InvalidInput
 from service.numerics.dtypes import Progress, Vector64
 from service.web.call import CurrentCall
@@ -132,9 +131,8 @@ def _candidates(body: CompareRequest) -> list[Candidate]:
     found = []
     for place, each in enumerate(body.variants):
         pointer = f"/variants/{place}"
-        named = CandidateRequest(variant=each) if isinstance(each, str) else each
-        choice = reading_choice(named.rope, named.scale, body.beyond_context, pointer=pointer)
-        found.append(Candidate(named.variant, choice, pointer))
+        choice = reading_choice(each.rope, each.scale, body.beyond_context, pointer=pointer)
+        found.append(Candidate(each.variant, choice, pointer))
     return found
 
 

@@ -52,9 +52,9 @@ class ScoreRequest(WireModel):
     )
     model: GivenModel = None
     variant: GivenVariant = None
-    rope: GivenRope = "direct"
-    scale: GivenScale = None
-    beyond_context: GivenBeyond = "error"
+    rope: GivenRope
+    scale: GivenScale
+    beyond_context: GivenBeyond
     return_: list[ScorePart] = Field(
         ["nll"],
         alias="return",
@@ -100,8 +100,18 @@ class CandidateRequest(WireModel):
     """Name a variant and how it reads positions."""
 
     variant: GivenVariant = None
-    rope: GivenRope = "direct"
-    scale: GivenScale = None
+    rope: GivenRope
+    scale: GivenScale
+
+
+def _by_name(value: object) -> object:
+    return {"variant": value} if isinstance(value, str) else value
+
+
+GivenCandidate = Annotated[
+    CandidateRequest,
+    BeforeValidator(_by_name, json_schema_input_type=Text | CandidateRequest),
+]
 
 
 class CompareRequest(WireModel):
@@ -125,14 +135,14 @@ class CompareRequest(WireModel):
     )
 
     text: Text = Field(description="What every variant reads.")
-    variants: Annotated[
-        list[Text | CandidateRequest], Field(min_length=2, max_length=_MOST_VARIANTS)
-    ] = Field(
-        description="Names, or names with position scheme and scale. The first is what the others "
-        "are measured against."
+    variants: Annotated[list[GivenCandidate], Field(min_length=2, max_length=_MOST_VARIANTS)] = (
+        Field(
+            description="Names, or names with position scheme and scale. The others are measured "
+            "against the first."
+        )
     )
     model: GivenModel = None
-    beyond_context: GivenBeyond = "error"
+    beyond_context: GivenBeyond
     return_: list[ComparePart] = Field(
         [], alias="return", description="What to give of each token; sums are always there."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue
 
 from service.capabilities.attention.option_schemas import (
     NoiseChoice,
@@ -88,9 +88,27 @@ class LayerWeights(WireModel):
     )
 
 
-_Q = [[[1, 0], [0, 1], [1, 1]], [[0.5, 0], [0, 0.5], [1, -1]]]
-_K = [[[1, 0], [0, 1], [1, 1]]]
-_V = [[[1, 2], [3, 4], [5, 6]]]
+_EXAMPLES: list[JsonValue] = [
+    {
+        "variant": "mqa",
+        "q": [[[1, 0], [0, 1], [1, 1]], [[0.5, 0], [0, 0.5], [1, -1]]],
+        "k": [[[1, 0], [0, 1], [1, 1]]],
+        "v": [[[1, 2], [3, 4], [5, 6]]],
+        "causal": True,
+    },
+    {
+        "variant": "gqa",
+        "hidden": [[1, 0], [0, 1], [1, 1]],
+        "weights": {
+            "w_q": [[[1, 0], [0, 1]], [[0, 1], [1, 0]]],
+            "w_k": [[[1, 0], [0, 1]]],
+            "w_v": [[[1], [2]]],
+        },
+        "rope": {"name": "pi", "factor": 4},
+        "scale": "log_n_dagger",
+        "return": ["output", "probabilities", "entropy", "rank"],
+    },
+]
 
 
 class LayerRequest(WireModel):
@@ -99,21 +117,7 @@ class LayerRequest(WireModel):
     model_config = ConfigDict(
         json_schema_extra={
             "oneOf": [{"required": ["q", "k", "v"]}, {"required": ["hidden", "weights"]}],
-            "examples": [
-                {"variant": "mqa", "q": _Q, "k": _K, "v": _V, "causal": True},
-                {
-                    "variant": "gqa",
-                    "hidden": [[1, 0], [0, 1], [1, 1]],
-                    "weights": {
-                        "w_q": [[[1, 0], [0, 1]], [[0, 1], [1, 0]]],
-                        "w_k": [[[1, 0], [0, 1]]],
-                        "w_v": [[[1], [2]]],
-                    },
-                    "rope": {"name": "ntk_mixed", "factor": 4},
-                    "scale": "log_n_dagger",
-                    "return": ["output", "probabilities", "entropy", "rank"],
-                },
-            ],
+            "examples": _EXAMPLES,
         }
     )
 

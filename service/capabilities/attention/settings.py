@@ -20,7 +20,7 @@ class AttentionSettings(BaseSettings):
     )
     max_shown_tokens: PositiveInt = Field(
         512,
-        description="Tokens up to which weights are answered or their rank is measured; more answer "
+        description="Tokens up to which weights are answered or ranks are measured; more answer "
         "413. The work of a rank grows with their cube.",
     )
     max_numbers: PositiveInt = Field(

@@ -10,7 +10,7 @@ hidden ─ W_qc, W_qr, W_c, W_kr ──────► Latents  q (h), c, k_r, m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -302,3 +302,61 @@ def _rows(array: Matrix32) -> Matrix64:
     """Return (batch · n, heads · d) float64: one row a token."""
     tokens = array.shape[0] * array.shape[2]
     return array.swapaxes(1, 2).reshape(tokens, -1).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Hold some heads of a layer, and where they lie.
+
+    Attributes:
+        batch: first and last + 1 of the batch.
+        heads: the same of the query heads.
+        form: their queries, and the keys and values or maps that they read.
+    """
+
+    batch: slice
+    heads: slice
+    form: LayerForm
+
+
+def parts(form: LayerForm, *, most_scores: int) -> Iterator[Part]:
+    """Split a layer so that the scores of a part are few; in order, batch first.
+
+    Args:
+        form: a layer.
+        most_scores: n² times heads and batch of one part, where a single group is not larger.
+    """
+    batch, heads, tokens, _ = form.queries.shape
+    shared = heads // form.keys.shape[1] if isinstance(form, Heads) else 1
+    if batch * heads * tokens**2 <= most_scores:
+        yield Part(slice(0, batch), slice(0, heads), form)
+        return
+    step = shared * max(1, most_scores // (shared * tokens**2))
+    for each in range(batch):
+        for first in range(0, heads, step):
+            at = slice(each, each + 1), slice(first, min(first + step, heads))
+            yield Part(*at, _taken(form, *at, shared))
+
+
+def _taken(form: LayerForm, batch: slice, heads: slice, shared: int) -> LayerForm:
+    if isinstance(form, Heads):
+        groups = slice(heads.start // shared, heads.stop // shared)
+        return Heads(
+            form.queries[batch, heads], form.keys[batch, groups], form.values[batch, groups]
+        )
+    return Latents(
+        queries=form.queries[batch, heads],
+        rope_queries=form.rope_queries[batch, heads],
+        latent=form.latent[batch],
+        rope_keys=form.rope_keys[batch],
+        key_maps=form.key_maps[heads],
+        value_maps=form.value_maps[heads],
+    )
+
+
+def values_by_head(form: LayerForm) -> Matrix32:
+    """Return the values that each query head reads, (batch, h, n, d_v)."""
+    if isinstance(form, Heads):
+        return np.repeat(form.values, form.queries.shape[1] // form.values.shape[1], axis=1)
+    made: Matrix32 = np.matmul(form.latent[:, np.newaxis], form.value_maps)
+    return made

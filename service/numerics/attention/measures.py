@@ -96,7 +96,8 @@ def rank(weights: Logits, *, step: float = _STEP32) -> Rank:
     """
     sizes = np.linalg.svd(weights.astype(np.float64), compute_uv=False)
     tolerance = sizes[..., :1] * weights.shape[-1] * step
-    return Rank((sizes > tolerance).sum(axis=-1), sizes[..., -1], sizes[..., 0])
+    # copies: a slice of the singular values is no contiguous array
+    return Rank((sizes > tolerance).sum(axis=-1), sizes[..., -1].copy(), sizes[..., 0].copy())
 
 
 def _probabilities(weights: Logits) -> Vector64:

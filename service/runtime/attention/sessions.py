@@ -21,6 +21,7 @@ from service.runtime.session import SessionOptions, ort_options
 
 # A session without weights takes about 100 kB; few services see so many kinds.
 _MOST_SESSIONS = 64
+_ERRORS_ONLY = 3
 Feeds = dict[str, npt.NDArray[Any]]
 
 
@@ -69,17 +70,19 @@ class LayerGraphs:
         with self._lock:
             session = self._sessions.get(kind)
             if session is None:
-                providers = requested_providers(self._options.providers, self._options.policy)
-                session = ort.InferenceSession(
-                    build(kind).SerializeToString(),
-                    ort_options(self._options),
-                    providers=providers,
-                )
-                self._sessions[kind] = session
+                session = self._sessions[kind] = _open(kind, self._options)
             self._sessions.move_to_end(kind)
             while len(self._sessions) > _MOST_SESSIONS:
                 self._sessions.popitem(last=False)
         return session
+
+
+def _open(kind: GraphKind, options: SessionOptions) -> ort.InferenceSession:
+    chosen = ort_options(options)
+    # The operator infers 0 keys for its weights without a past, and warns at every run.
+    chosen.log_severity_level = _ERRORS_ONLY
+    providers = requested_providers(options.providers, options.policy)
+    return ort.InferenceSession(build(kind).SerializeToString(), chosen, providers=providers)
 
 
 def kind_of(form: LayerForm, conditions: Conditions, *, path: Path, weighed: bool) -> GraphKind:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from service.errors import ArtefactDamaged, ModelNotReady
 from service.runtime.manifest import file_sha256, parse_manifest, read_manifest, verify_files
 from tests.fakes.artefacts import manifest_entry, write_model
+from tests.support.decoders import write_decoder
 
 FILES = {"model.onnx": b"graph", "tokenizer.json": b"{}"}
 
@@ -118,3 +121,70 @@ def test_one_digest_stands_for_all_files() -> None:
     assert parse_manifest(manifest_entry("other", turned), "here").sha256 == digest
     for files in (other_words, renamed):
         assert parse_manifest(manifest_entry("tiny", files), "here").sha256 != digest
+
+
+@pytest.fixture(scope="module")
+def decoder_entry(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return write_decoder(tmp_path_factory.mktemp("models"), names=["gqa", "mla"])
+
+
+def test_a_decoder_is_a_family_of_variants(decoder_entry: dict[str, Any]) -> None:
+    manifest = parse_manifest(decoder_entry, "here")
+    family = manifest.family
+    assert family is not None
+    assert (manifest.kind, manifest.max_tokens, manifest.dimensions) == ("decoder", 128, 0)
+    assert dict(manifest.tolerance) == {"logits": 1e-4}
+    assert (family.vocabulary, family.tokenizer, family.chat) == (256, "bytes", None)
+    assert (family.default_variant, family.serving, family.eos_ids) == ("gqa", None, (0,))
+    assert list(family.variants) == ["gqa", "mla"]
+    mla = family.variants["mla"]
+    assert (mla.kv_heads, mla.kv_rank, mla.rope_dim, mla.cache_elements) == (None, 8, 4, 12)
+    assert mla.perplexity is not None
+    assert mla.perplexity.value == 256
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("vocabulary", "tokenizer", "chat", "bos_id", "eos_ids", "layers", "hidden"),
+        *("q_heads", "head_dim", "rope_base", "default_variant", "serving", "variants"),
+        *("max_tokens", "opset"),
+    ],
+)
+def test_every_field_of_a_decoder_is_needed(decoder_entry: dict[str, Any], field: str) -> None:
+    entry = {name: value for name, value in decoder_entry.items() if name != field}
+    with pytest.raises(ArtefactDamaged, match=f"here is not a manifest.*{field}"):
+        parse_manifest(entry, "here")
+
+
+@pytest.mark.parametrize("field", ["file", "windowed", "formula", "cache_elements", "perplexity"])
+def test_every_field_of_a_variant_is_needed(decoder_entry: dict[str, Any], field: str) -> None:
+    entry = deepcopy(decoder_entry)
+    del entry["variants"]["mla"][field]
+    with pytest.raises(ArtefactDamaged, match=f"here is not a manifest.*{field}"):
+        parse_manifest(entry, "here")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"default_variant": "mha"},
+        {"serving": "serving.onnx"},
+        {"tokenizer": "tokenizer.json"},
+        {"variants": {}},
+        {"variants": []},
+        {"eos_ids": 3},
+        {"layers": "many"},
+    ],
+)
+def test_a_decoder_that_does_not_hang_together_is_damaged(
+    decoder_entry: dict[str, Any], change: dict[str, object]
+) -> None:
+    with pytest.raises(ArtefactDamaged):
+        parse_manifest(decoder_entry | change, "here")
+
+
+def test_a_file_without_a_pin_is_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "tiny")
+    with pytest.raises(ArtefactDamaged, match=r"no digest is pinned for 'other\.bin'"):
+        verify_files(folder, read_manifest(folder), ["model.onnx", "other.bin"])

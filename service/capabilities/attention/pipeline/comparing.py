@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.capabilities.attention.model_texts import ModelText, read_texts
-from service.capabilities.attention.scoring import Likelihood, count_bytes, sum_up
+from service.capabilities.attention.pipeline.model_texts import ModelText, read_texts
+from service.capabilities.attention.pipeline.scoring import Likelihood, count_bytes, sum_up
 from service.capabilities.attention.settings import AttentionSettings
 from service.numerics.dtypes import Ids64, Matrix32, Progress, Vector64
 from service.numerics.likelihoods import (

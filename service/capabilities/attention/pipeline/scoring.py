@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.capabilities.attention.model_texts import ModelText, read_texts
+from service.capabilities.attention.pipeline.model_texts import ModelText, read_texts
 from service.capabilities.attention.settings import AttentionSettings
 from service.numerics.dtypes import Progress, Vector64
 from service.numerics.likelihoods import (

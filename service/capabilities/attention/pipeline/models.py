@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service.capabilities.attention.comparing import Comparing
-from service.capabilities.attention.scoring import Scoring
+from service.capabilities.attention.pipeline.comparing import Comparing
+from service.capabilities.attention.pipeline.scoring import Scoring
 
 
 @dataclass(frozen=True, slots=True)

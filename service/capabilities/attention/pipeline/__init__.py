@@ -1,0 +1,1 @@
+"""Compute what this room answers; see README.md."""
