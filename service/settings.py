@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     )
     decoder_memory_mb: PositiveInt = Field(
         1024,
-        description="MiB of loaded graphs of language models, counted as twice the bytes of weights that each reads; the least recently used go first. Too small and variants that are compared are loaded again each time; one graph is kept whatever its size.",
+        description="MiB of loaded graphs of language models, counted as the bytes of weights that each reads; the least recently used go first. Too small and variants that are compared are loaded again each time; one graph is kept whatever its size.",
     )
     providers: CommaList = Field(
         ("cpu",),

@@ -29,6 +29,10 @@ class Catalogue(Protocol):
         """Write the model's files into an empty folder."""
         ...
 
+    def bundled(self, model_id: str) -> Path | None:
+        """Return the folder of a model that travels with the package; None where it is built."""
+        ...
+
     def adopt(self, source: Path, folder: Path, *, model_id: str, progress: Progress) -> None:
         """Turn an exported folder of somebody else into one of ours."""
         ...
@@ -88,8 +92,12 @@ class Library:
         raise UnknownModel("No catalogue is installed that could adopt a model: install isotrope.")
 
     def installed(self) -> dict[str, Manifest]:
-        """Return the models whose folder holds a readable manifest, by id."""
-        found: dict[str, Manifest] = {}
+        """Return the models whose folder holds a readable manifest, and bundled ones, by id."""
+        found = {
+            name: manifest
+            for name, (manifest, catalogue) in self._shipped.items()
+            if catalogue.bundled(name) is not None
+        }
         folders = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
         for folder in folders:
             if folder.name.startswith(".") or not folder.is_dir():
@@ -126,12 +134,16 @@ class Library:
             raise UnknownModel(
                 f"There is no model {model_id[:_SHOWN_CHARACTERS]!r}. Known are: {known}."
             )
+        if model_id not in self._shipped:
+            return folder, read_manifest(folder)
+        pinned, catalogue = self._shipped[model_id]
+        bundled = catalogue.bundled(model_id)
+        if not folder.is_dir() and bundled is not None:
+            return bundled, pinned
         manifest = read_manifest(folder)
-        if model_id in self._shipped:
-            pinned = self._shipped[model_id][0]
-            if pinned.files != manifest.files:
-                raise ArtefactDamaged(
-                    f"{model_id} was built by another version: its files are not the pinned ones. "
-                    f"Run `isotrope models build {model_id} --force`."
-                )
+        if pinned.files != manifest.files:
+            raise ArtefactDamaged(
+                f"{model_id} was built by another version: its files are not the pinned ones. "
+                f"Run `isotrope models build {model_id} --force`."
+            )
         return folder, manifest

@@ -122,10 +122,13 @@ def write_export(folder: Path) -> Path:
 
 
 class FakeCatalogue:
-    """Ship some entries; building writes the given files, whatever the pins say."""
+    """Ship some entries; those in `folders` are bundled, the others are to be built."""
 
-    def __init__(self, *entries: Mapping[str, object]) -> None:
+    def __init__(
+        self, *entries: Mapping[str, object], folders: Mapping[str, Path] | None = None
+    ) -> None:
         self.entries: Sequence[Mapping[str, object]] = entries
+        self.folders = dict(folders or {})
 
     def manifest(self) -> Mapping[str, object]:
         """Return the entries as a shipped manifest."""
@@ -134,6 +137,10 @@ class FakeCatalogue:
     def build(self, model_id: str, folder: Path, *, progress: Progress) -> None:
         """Refuse: no test builds from here."""
         raise AssertionError(f"no test makes {model_id}")
+
+    def bundled(self, model_id: str) -> Path | None:
+        """Return where a bundled model lies."""
+        return self.folders.get(model_id)
 
     def adopt(self, source: Path, folder: Path, *, model_id: str, progress: Progress) -> None:
         """Refuse: no test adopts through here."""

@@ -20,8 +20,6 @@ from service.runtime.session import SessionOptions, ort_options
 Array = npt.NDArray[Any]
 _PAST, _PRESENT = "past.", "present."
 _FOLDER_ENTRY = "session.model_external_initializers_file_folder_path"
-# Matrices are packed for the processor: a second copy beside the mapped file.
-_COPIES = 2
 
 
 class Giving(StrEnum):
@@ -64,7 +62,8 @@ class DecoderGraph:
         pairs: columns of the rotary tables, rope_dim / 2; 0 where the graph has its own angles.
         keys_over_total: whether the key tables cover past keys too, since those are cached as
             they were before they turned.
-        held_bytes: memory that it is counted with.
+        held_bytes: memory that it is counted with: the weights that it reads, since matrices are
+            packed for the processor, beside the file that all graphs of a family share.
     """
 
     session: ort.InferenceSession
@@ -108,6 +107,8 @@ def open_graph(path: Path, pruned: Pruned, options: SessionOptions) -> DecoderGr
     wanted = requested_providers(options.providers, options.policy)
     chosen = ort_options(options)
     chosen.add_session_config_entry(_FOLDER_ENTRY, str(path.parent))
+    # An arena keeps the most that any run ever took: 500 MB a graph after a text of 500 tokens.
+    chosen.enable_cpu_mem_arena = False
     try:
         session = ort.InferenceSession(pruned.content, chosen, providers=wanted)
     except Exception as error:
@@ -149,5 +150,5 @@ def _describe(
         parts=parts,
         pairs=0 if keys is None else int(keys[2]),
         keys_over_total=keys is not None and keys[1] == "total",
-        held_bytes=_COPIES * weight_bytes,
+        held_bytes=weight_bytes,
     )

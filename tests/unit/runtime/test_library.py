@@ -105,3 +105,22 @@ def test_only_a_shipped_model_has_a_catalogue(tmp_path: Path) -> None:
 def test_the_project_s_own_catalogue_is_found() -> None:
     shipped = Library(Path("nowhere"), load_catalogues()).shipped()
     assert {"all-MiniLM-L6-v2", "multilingual-e5-small", "use-multilingual-3"} <= set(shipped)
+
+
+def test_a_bundled_model_is_there_without_being_built(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "package", "tiny")
+    catalogue = FakeCatalogue(entry_of(folder), folders={"tiny": folder})
+    library = Library(tmp_path / "models", [catalogue])
+    assert library.open("tiny")[0] == folder
+    assert list(library.installed()) == ["tiny"]
+    (folder / "model.onnx").write_bytes(b"another")
+    with pytest.raises(ArtefactDamaged, match=r"tiny: model\.onnx"):
+        library.open("tiny")
+
+
+def test_what_was_built_goes_before_what_is_bundled(tmp_path: Path) -> None:
+    bundled = write_model(tmp_path / "package", "tiny")
+    built = write_model(tmp_path / "models", "tiny")
+    catalogue = FakeCatalogue(entry_of(bundled), folders={"tiny": bundled})
+    library = Library(tmp_path / "models", [catalogue])
+    assert library.open("tiny")[0] == built

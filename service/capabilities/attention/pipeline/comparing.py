@@ -25,6 +25,7 @@ from service.runtime.decoders.opened import Decoder, Family, GraphForm
 from service.runtime.decoders.reading import ReadingChoice, choose_reading
 from service.runtime.engine import Engine
 from service.runtime.family import VariantEntry
+from service.runtime.heap import release_freed_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,8 @@ class Comparing:
                     compare_variant, decoder, read, reading, reference, report
                 )
             )
+        del reference
+        await self._engine.compute(release_freed_memory)
         return Comparison(family, read, compared)
 
 

@@ -22,6 +22,7 @@ from service.runtime.decoders.lending import Decoders
 from service.runtime.decoders.opened import Decoder, GraphForm
 from service.runtime.decoders.reading import ReadingChoice, choose_reading
 from service.runtime.engine import Engine
+from service.runtime.heap import release_freed_memory
 
 # exp of more is beyond float64.
 _MOST_NATS = 700.0
@@ -149,6 +150,7 @@ class Scoring:
             report = _shifted(progress, done, total)
             scored.append(await self._engine.compute(score_text, decoder, text, reading, report))
             done += len(text.ids)
+        await self._engine.compute(release_freed_memory)
         return Scored(decoder, scored)
 
 
