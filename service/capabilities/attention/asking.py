@@ -13,6 +13,7 @@ from service.capabilities.attention.option_schemas import (
 )
 from service.capabilities.attention.pipeline.given import Hidden
 from service.capabilities.attention.pipeline.job import LayerJob, Noise
+from service.capabilities.attention.pipeline.taps import TappedLayer, Taps
 from service.capabilities.attention.pipeline.variants import Deployment
 from service.capabilities.attention.schemas import (
     CacheSizeRequest,
@@ -28,32 +29,48 @@ from service.numerics.attention.positions import RopeScheme
 from service.numerics.attention.reference import Layout, Normaliser
 from service.numerics.dtypes import Matrix32
 
-_SOURCES = (("q", "k", "v"), ("hidden", "weights"))
+_SOURCES = (("q", "k", "v"), ("hidden", "weights"), ("layer", "text"))
 _GROUPED = ("w_q", "w_k", "w_v")
 _LATENT = ("w_qc", "w_kv_down", "w_kc", "w_v")
 _TURNING = ("w_qr", "w_kr")
 
 
-def read_layer(body: LayerRequest, *, more: Collection[str] = ()) -> LayerJob:
+async def tap_layer(body: LayerRequest, taps: Taps, *, deadline: float) -> TappedLayer | None:
+    """Return the layer of a model that a request names, None where it brings its own arrays.
+
+    Raises:
+        InvalidInput: not exactly one source came.
+        ServiceError: the layer cannot be read; see `Taps.layer`.
+    """
+    _require_one_source(body)
+    if body.layer is None or body.text is None:
+        return None
+    return await taps.layer(body.model, layer=body.layer, text=body.text, deadline=deadline)
+
+
+def read_layer(
+    body: LayerRequest, tapped: TappedLayer | None, *, more: Collection[str] = ()
+) -> LayerJob:
     """Return what a layer is asked to do.
 
     Args:
         body: the request.
+        tapped: the layer of a model that it names.
         more: names of what a picture needs beside what was asked for.
 
     Raises:
-        InvalidInput: not exactly one source came, or a set of weights is incomplete.
+        InvalidInput: a set of weights is incomplete.
         DimensionMismatch: queries, keys and values do not fit each other.
     """
-    turning = _rope(body.rope)
+    scheme, turning = _rope(body, tapped)
     return LayerJob(
-        brought=_brought(body),
+        brought=_brought(body) if tapped is None else tapped.heads,
         variant=Variant(body.variant),
         kv_rank=body.kv_rank,
-        rope=turning[0],
-        base=turning[1].base,
-        rope_dim=turning[1].dim,
-        layout=Layout(turning[1].layout),
+        rope=scheme,
+        base=turning.base,
+        rope_dim=turning.dim,
+        layout=Layout(turning.layout),
         scale=scale_scheme(body.scale),
         normaliser=Normaliser(body.normaliser),
         causal=body.causal,
@@ -63,22 +80,37 @@ def read_layer(body: LayerRequest, *, more: Collection[str] = ()) -> LayerJob:
     )
 
 
-def _rope(given: RopeField) -> tuple[RopeScheme, LayerRope]:
+def _rope(body: LayerRequest, tapped: TappedLayer | None) -> tuple[RopeScheme, LayerRope]:
+    """Return the scheme, and base, size and layout of what turns: a model's own by default."""
+    given: RopeField = "direct" if tapped and "rope" not in body.model_fields_set else body.rope
     scheme = rope_scheme(given)
-    return scheme, given if isinstance(given, LayerRope) else LayerRope(name=scheme.name.value)
+    chosen = given if isinstance(given, LayerRope) else LayerRope(name=scheme.name.value)
+    if tapped is None:
+        return scheme, chosen
+    own = {"base": tapped.base, "layout": tapped.layout.value}
+    kept = {name: own[name] for name in set(own) - chosen.model_fields_set}
+    return scheme, chosen.model_copy(update=kept)
+
+
+def _require_one_source(body: LayerRequest) -> None:
+    given = body.model_fields_set
+    came = [given & set(source) for source in _SOURCES]
+    whole = [source for source in _SOURCES if set(source) <= given]
+    if len(whole) != 1 or sum(map(bool, came)) != 1:
+        names = ", ".join(sorted(set().union(*came))) or "none of them"
+        raise InvalidInput(
+            f"A layer needs q, k and v, or hidden and weights, or layer and text; {names} came.",
+            faults=(Fault("", "needs q, k and v, or hidden and weights, or layer and text"),),
+        )
+    if body.model is not None and body.layer is None:
+        raise InvalidInput(
+            "model names where layer and text are taken; with arrays of your own leave it out.",
+            faults=(Fault("/model", "is not read with q, k, v or hidden"),),
+        )
 
 
 def _brought(body: LayerRequest) -> Heads | Hidden:
-    came = [set(source) & body.model_fields_set for source in _SOURCES]
-    if sum(map(bool, came)) != 1 or any(
-        given and given != set(source) for given, source in zip(came, _SOURCES, strict=True)
-    ):
-        names = ", ".join(sorted(set().union(*came))) or "none of them"
-        raise InvalidInput(
-            f"A layer needs q, k and v, or hidden and weights; {names} came.",
-            faults=(Fault("", "needs q, k and v, or hidden and weights"),),
-        )
-    if body.hidden is not None and body.weights is not None:
+    if body.hidden is not None:
         return Hidden(_batched(body.hidden, axes=3), _weights(body.weights))
     return _heads(body)
 

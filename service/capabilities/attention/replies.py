@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from service.capabilities.attention.option_schemas import describe_rope, describe_scale
 from service.capabilities.attention.pipeline.job import LayerJob
 from service.capabilities.attention.pipeline.layers import UNIT_NOISE, LayerAnswer
 from service.capabilities.attention.pipeline.probing import ProbeAnswer, ProbeJob
+from service.capabilities.attention.pipeline.taps import TappedLayer
 from service.capabilities.attention.pipeline.variants import CacheCount
 from service.numerics.attention.forms import Heads, head_size
+from service.runtime.family import FamilyEntry
 from service.web.arrays import encode_array
 from service.web.wire import EncodingFormat
 
@@ -22,7 +23,12 @@ Shaped = Callable[[npt.NDArray[Any]], object]
 
 
 def describe_layer(
-    job: LayerJob, answer: LayerAnswer, *, batched: bool, encoding_format: EncodingFormat
+    job: LayerJob,
+    answer: LayerAnswer,
+    tapped: TappedLayer | None,
+    *,
+    batched: bool,
+    encoding_format: EncodingFormat,
 ) -> dict[str, object]:
     """Return the body of a layer; null for what was not asked for."""
 
@@ -40,8 +46,8 @@ def describe_layer(
         body["entropy_by_head"] = means if batched else means[0]
     return {
         **_describe_form(job, answer),
-        "model": None,
-        "model_sha256": None,
+        "model": None if tapped is None else tapped.model,
+        "model_sha256": None if tapped is None else tapped.model_sha256,
         "entropy_by_head": None,
         **body,
         "concentration": _describe_concentration(answer, shaped),
@@ -151,14 +157,37 @@ def describe_probe(job: ProbeJob, answer: ProbeAnswer) -> dict[str, object]:
         ],
         "rank": [
             {
-                "causal": causal,
-                "numerical_rank": found.numerical,
-                "smallest_singular_value": found.smallest,
-                # a matrix that lost its rank to the last bit has no finite condition
-                "condition": np.where(
-                    found.smallest > 0, found.largest / np.maximum(found.smallest, 1e-300), np.nan
-                ),
+                "causal": found.causal,
+                "numerical_rank": found.rank.numerical,
+                "smallest_singular_value": found.rank.smallest,
+                "largest_singular_value": found.rank.largest,
+                "log_determinant": found.log_determinant,
             }
-            for causal, found in answer.rank.items()
+            for found in answer.rank
+        ],
+    }
+
+
+def describe_family(model: str, max_tokens: int, family: FamilyEntry) -> dict[str, object]:
+    """Return which variants an installed language model has, as its manifest says."""
+    return {
+        "model": model,
+        "default_variant": family.default_variant,
+        "layers": family.layers,
+        "q_heads": family.q_heads,
+        "head_dim": family.head_dim,
+        "max_tokens": max_tokens,
+        "variants": [
+            {
+                "name": each.name,
+                "formula": each.formula,
+                "cache_elements": each.cache_elements,
+                "lossy": each.lossy,
+                "scale": each.scale,
+                "normaliser": each.normaliser,
+                "windowed": each.windowed is not None,
+                "perplexity": None if each.perplexity is None else each.perplexity.value,
+            }
+            for each in family.variants.values()
         ],
     }

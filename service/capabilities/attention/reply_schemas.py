@@ -126,7 +126,10 @@ class RankRow(BaseModel):
     causal: bool
     numerical_rank: list[int]
     smallest_singular_value: list[float]
-    condition: list[float] = Field(description="Largest over smallest singular value.")
+    largest_singular_value: list[float]
+    log_determinant: list[float | None] = Field(
+        description="ln |det|; null where it is 0. Of causal weights the sum of ln of the diagonal."
+    )
 
 
 class ProbeReply(BaseModel):

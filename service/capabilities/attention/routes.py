@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.capabilities.attention.asking import read_deployment, read_layer
+from service.capabilities.attention.asking import read_deployment, read_layer, tap_layer
 from service.capabilities.attention.model_routes import router as model_router
 from service.capabilities.attention.option_schemas import rope_scheme, scale_scheme
 from service.capabilities.attention.pictures import cache_picture, layer_picture
@@ -15,7 +15,12 @@ from service.capabilities.attention.pipeline.layers import LayerAnswer
 from service.capabilities.attention.pipeline.probing import ProbeJob
 from service.capabilities.attention.pipeline.room import AttentionRoom
 from service.capabilities.attention.pipeline.variants import DESCRIPTIONS, count_caches
-from service.capabilities.attention.replies import describe_cache, describe_layer, describe_probe
+from service.capabilities.attention.replies import (
+    describe_cache,
+    describe_family,
+    describe_layer,
+    describe_probe,
+)
 from service.capabilities.attention.reply_schemas import (
     CacheSizeReply,
     LayerReply,
@@ -46,6 +51,7 @@ _BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _DRAWN: dict[str, Any] = {PNG: _BINARY, SVG: {"schema": {"type": "string"}}}
 _LAYER_ANSWER = {"content": {**_DRAWN, NPY: _BINARY, SSE: {"schema": {"type": "string"}}}}
 _PROBLEMS = problems(401, 413, 415, 422, 429, 504)
+_LAYER_PROBLEMS = problems(401, 404, 409, 413, 415, 422, 429, 503, 504)
 
 
 @router.get(
@@ -54,7 +60,7 @@ _PROBLEMS = problems(401, 413, 415, 422, 429, 504)
     response_model=VariantsReply,
     responses=problems(401),
 )
-async def list_variants(room: Room) -> Response:
+async def list_variants(room: Room, lent: CurrentLent) -> Response:
     """Return what each variant computes and keeps, and what can be combined with it."""
     limits = room.settings.model_dump()
     body = {
@@ -72,7 +78,11 @@ async def list_variants(room: Room) -> Response:
         "scales": [name.value for name in ScaleName if name is not ScaleName.VALUE],
         "normalisers": [name.value for name in Normaliser],
         "limits": limits,
-        "models": [],
+        "models": [
+            describe_family(name, manifest.max_tokens, manifest.family)
+            for name, manifest in lent.engine.library.installed().items()
+            if manifest.family is not None
+        ],
     }
     return json_response(body)
 
@@ -109,7 +119,7 @@ async def count_cache(body: CacheSizeRequest, request: Request, lent: CurrentLen
     "/v1/attention/layer",
     summary="Run one attention layer under a variant",
     response_model=LayerReply,
-    responses={200: _LAYER_ANSWER, **_PROBLEMS},
+    responses={200: _LAYER_ANSWER, **_LAYER_PROBLEMS},
 )
 async def run_layer(
     body: LayerRequest, request: Request, call: CurrentCall, room: Room, lent: CurrentLent
@@ -124,18 +134,21 @@ async def run_layer(
     offered = preferred(request, (JSON, NPY, *PICTURES))
     drawn = offered in PICTURES
     more = ("probabilities", "entropy") if drawn else ("output",) if offered == NPY else ()
-    job = read_layer(body, more=more)
     given = body.hidden if body.q is None else body.q
     batched = given is not None and given.ndim == (4 if body.q is not None else 3)
 
     async def work(progress: Progress) -> Response:
+        tapped = await tap_layer(body, room.taps, deadline=call.deadline)
+        job = read_layer(body, tapped, more=more)
         answer = await room.layers.run(job, progress=progress)
         if drawn:
             return await _picture(lent.engine, offered, answer, body.variant)
         if offered == NPY:
             output = answer.found["output"]
             return ArrayResponse(output if batched else output[0])
-        reply = describe_layer(job, answer, batched=batched, encoding_format=body.encoding_format)
+        reply = describe_layer(
+            job, answer, tapped, batched=batched, encoding_format=body.encoding_format
+        )
         numbers = sum(int(array.size) for array in answer.found.values())
         return await json_reply(lent.engine, reply, numbers=numbers)
 
@@ -159,7 +172,8 @@ async def probe_attention(body: ProbeRequest, room: Room, lent: CurrentLent) -> 
     """Return whether attention can tell equal tokens apart, and the rank of its weights.
 
     Softmax with relative positions gives equal tokens equal outputs (variance 0 up to rounding);
-    rows of length 1, or a different first token, do not. Causal weights keep their full rank.
+    rows of length 1, or a different first token, do not. Causal weights have a determinant above 0;
+    a small `scale`, 0.01 say, shows bidirectional ones lose their rank.
     """
     job = ProbeJob(
         tokens=body.tokens,

@@ -30,6 +30,8 @@ _Size = Annotated[int, Field(ge=1, le=_MOST_SIZE)]
 Size = Annotated[_Size, BeforeValidator(whole, json_schema_input_type=_Size)]
 _Rest = Annotated[int, Field(ge=0, le=_MOST_SIZE)]
 Rest = Annotated[_Rest, BeforeValidator(whole, json_schema_input_type=_Rest)]
+_Layer = Annotated[int, Field(ge=0, le=10_000)]
+Layer = Annotated[_Layer, BeforeValidator(whole, json_schema_input_type=_Layer)]
 _Many = Annotated[int, Field(ge=1, le=2**40)]
 Many = Annotated[_Many, BeforeValidator(whole, json_schema_input_type=_Many)]
 _Few = Annotated[int, Field(ge=2, le=512)]
@@ -112,11 +114,15 @@ _EXAMPLES: list[JsonValue] = [
 
 
 class LayerRequest(WireModel):
-    """Ask for one attention layer; exactly one of q, k, v and hidden, weights."""
+    """Ask for one attention layer: q, k, v, or hidden, weights, or a model's layer and a text."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "oneOf": [{"required": ["q", "k", "v"]}, {"required": ["hidden", "weights"]}],
+            "oneOf": [
+                {"required": ["q", "k", "v"]},
+                {"required": ["hidden", "weights"]},
+                {"required": ["layer", "text"]},
+            ],
             "examples": _EXAMPLES,
         }
     )
@@ -128,7 +134,16 @@ class LayerRequest(WireModel):
     k: GivenKeys = None
     v: GivenValues = None
     hidden: GivenHidden = None
-    weights: LayerWeights | None = Field(None, description="Projections of the hidden states.")
+    weights: LayerWeights = Field(
+        default_factory=LayerWeights, description="Projections of the hidden states."
+    )
+    model: str | None = Field(
+        None, min_length=1, description="Language model of `layer`; absent means the default."
+    )
+    layer: Layer | None = Field(
+        None, description="A layer of a language model, from 0, whose q, k and v are taken."
+    )
+    text: str | None = Field(None, min_length=1, description="What the model reads.")
     kv_rank: Size | None = Field(
         None,
         description="Of mla over q, k, v: numbers of the latent that keys and values become; "
@@ -137,7 +152,11 @@ class LayerRequest(WireModel):
     causal: bool = Field(False, description="Whether keys after their query are hidden.")
     mask: GivenMask = None
     scale: ScaleField = Field("sqrt", description="What q·k is multiplied by; a number as it is.")
-    rope: RopeLiteral | LayerRope = Field("none", description="How positions become angles.")
+    rope: RopeLiteral | LayerRope = Field(
+        "none",
+        description="How positions become angles. Of a model's layer: absent means `direct`, with "
+        "the model's own base and layout.",
+    )
     normaliser: Literal["softmax", "l2"] = Field(
         "softmax", description="`l2`: e^s in rows of length 1, whose sums tell how many keys."
     )
@@ -191,7 +210,7 @@ class ProbeRequest(WireModel):
         json_schema_extra={
             "examples": [
                 {"tokens": 32, "heads": 2, "head_dim": 16, "seed": 7},
-                {"tokens": 64, "heads": 1, "head_dim": 8, "rope": "none", "seed": 7},
+                {"tokens": 64, "heads": 1, "head_dim": 8, "rope": "none", "scale": 0.01, "seed": 7},
             ]
         }
     )

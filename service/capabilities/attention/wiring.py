@@ -11,6 +11,7 @@ from service.capabilities.attention.pipeline.models import ModelPipeline
 from service.capabilities.attention.pipeline.probing import Probing
 from service.capabilities.attention.pipeline.room import AttentionRoom
 from service.capabilities.attention.pipeline.scoring import Scoring
+from service.capabilities.attention.pipeline.taps import Taps
 from service.capabilities.attention.routes import router
 from service.capabilities.attention.settings import AttentionSettings
 from service.runtime.attention.sessions import LayerGraphs
@@ -29,6 +30,7 @@ async def open_room(lent: Lent, settings: AttentionSettings) -> AsyncIterator[At
     yield AttentionRoom(
         layers=LayerPipeline(lent.engine, LayerGraphs(options), settings),
         probing=Probing(lent.engine),
+        taps=Taps(lent.decoders, lent.engine, settings),
         models=ModelPipeline(
             Scoring(lent.decoders, lent.engine, settings),
             Comparing(lent.decoders, lent.engine, settings),

@@ -87,15 +87,14 @@ class Rank:
     largest: Vector64
 
 
-def rank(weights: Logits, *, step: float = _STEP32) -> Rank:
-    """Return the numerical rank of square matrices: singular values above largest · n · step.
+def rank(weights: Logits) -> Rank:
+    """Return the numerical rank of square matrices: singular values above largest · n · 2^-23.
 
     Args:
-        weights: (…, n, n).
-        step: relative error of the entries.
+        weights: (…, n, n); the tolerance is that of float32 entries.
     """
     sizes = np.linalg.svd(weights.astype(np.float64), compute_uv=False)
-    tolerance = sizes[..., :1] * weights.shape[-1] * step
+    tolerance = sizes[..., :1] * weights.shape[-1] * _STEP32
     # copies: a slice of the singular values is no contiguous array
     return Rank((sizes > tolerance).sum(axis=-1), sizes[..., -1].copy(), sizes[..., 0].copy())
 

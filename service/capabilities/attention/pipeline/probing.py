@@ -13,13 +13,11 @@ from service.numerics.attention.measures import Rank, rank
 from service.numerics.attention.positions import RopeName, RopeScheme, rope_tables
 from service.numerics.attention.reference import Conditions, Normaliser, Path, attend
 from service.numerics.attention.scales import ScaleScheme, row_scale
-from service.numerics.dtypes import Matrix32
+from service.numerics.dtypes import Matrix32, Vector64
 from service.numerics.seeds import generator
 from service.runtime.engine import Engine
 
 _BASE = 10_000.0
-# The float64 reference is right to so much, relative to the largest weight.
-_STEP64 = 2.0**-52
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +59,26 @@ class PositionFinding:
 
 
 @dataclass(frozen=True, slots=True)
+class RankFinding:
+    """Hold how many rows of the weights of random tokens are independent.
+
+    Attributes:
+        causal: whether later keys are hidden.
+        rank: numerical rank and singular values of each head.
+        log_determinant: (heads,) ln |det A|; of causal weights the sum of ln a_tt.
+    """
+
+    causal: bool
+    rank: Rank
+    log_determinant: Vector64
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeAnswer:
-    """Hold both probes; ranks by whether later keys are hidden."""
+    """Hold both probes."""
 
     position: tuple[PositionFinding, ...]
-    rank: dict[bool, Rank]
+    rank: tuple[RankFinding, ...]
 
 
 class Probing:
@@ -94,15 +107,17 @@ def probe(job: ProbeJob) -> ProbeAnswer:
     softmax attention with relative positions cannot count. Rows of length 1 have sums that differ,
     and a different first token is seen from different distances; both can.
 
-    Causal weights are triangular with a positive diagonal, so of full rank; bidirectional ones come
-    from scores of rank d and may lose theirs.
+    Causal weights are triangular with a positive diagonal, so their determinant is never 0. Those
+    of scores near 0 are well-conditioned too, while bidirectional ones, made from scores of rank d,
+    lose their rank there. Of large scores the smallest causal singular values fall exponentially
+    with n, and the bidirectional ones keep theirs.
 
     Source: kexue.fm articles 9105 (positions) and 9529 (rank).
     """
     choices = product(Normaliser, (False, True), (False, True))
     return ProbeAnswer(
         tuple(_position(job, *choice) for choice in choices),
-        {causal: _rank(job, causal=causal) for causal in (True, False)},
+        tuple(_rank(job, causal=causal) for causal in (True, False)),
     )
 
 
@@ -123,13 +138,17 @@ def _repeated(job: ProbeJob, name: str, *, marker: bool) -> Matrix32:
     return rows[np.newaxis]
 
 
-def _rank(job: ProbeJob, *, causal: bool) -> Rank:
+def _rank(job: ProbeJob, *, causal: bool) -> RankFinding:
     shape = (1, job.heads, job.tokens, job.head_dim)
     heads = Heads(*(_normal(job, shape, name, "rank") for name in ("q", "k", "v")))
     weights = attend(
         heads, _conditions(job, Normaliser.SOFTMAX, causal=causal), path=Path.HEADS
     ).weights[0]
-    return rank(weights, step=_STEP64)
+    # products of the diagonal, whose logarithms keep what slogdet loses where they are minute
+    with np.errstate(divide="ignore"):
+        diagonal = np.log(np.diagonal(weights, axis1=-2, axis2=-1)).sum(axis=-1)
+    logs = diagonal if causal else np.linalg.slogdet(weights)[1]
+    return RankFinding(causal, rank(weights), logs)
 
 
 def _normal(job: ProbeJob, shape: tuple[int, ...], *scope: str) -> Matrix32:

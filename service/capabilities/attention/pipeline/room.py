@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from service.capabilities.attention.pipeline.layers import LayerPipeline
 from service.capabilities.attention.pipeline.models import ModelPipeline
 from service.capabilities.attention.pipeline.probing import Probing
+from service.capabilities.attention.pipeline.taps import Taps
 from service.capabilities.attention.settings import AttentionSettings
 
 
@@ -16,5 +17,6 @@ class AttentionRoom:
 
     layers: LayerPipeline
     probing: Probing
+    taps: Taps
     models: ModelPipeline
     settings: AttentionSettings

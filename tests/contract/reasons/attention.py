@@ -1,0 +1,27 @@
+"""Reasons that depend on how arrays fit each other, or on which options a choice reads."""
+
+REASONS = (
+    r"has no layer \d+",
+    r"model names where layer and text are taken",
+    r"A layer needs q, k and v, or hidden and weights",
+    r"weights: .* is missing beside",
+    r"The weights .* belong to two layers",
+    r"takes the weights w_q",
+    r"has the shape .* and does not fit",
+    r"has the shape .*; beside the hidden states",
+    r"The mask has the shape",
+    r"Row \d+ of the mask leaves no key to see",
+    r"row \d+ must be a list of \d+, one a key",
+    r"query heads cannot share",
+    r"mha has a key head for each query head",
+    r"kv_rank belongs to mla over q, k and v",
+    r"kv_rank is \d+; \d+ tokens of",
+    r"Keys that turn whole cannot be absorbed",
+    r"numbers of a head cannot turn in pairs",
+    r"numbers of a head should turn and there are",
+    r"The position scheme '\w+' does not read \w+",
+    r"The scale 'sqrt' does not read length",
+    r"noise_sensitivity is a formula of softmax",
+    r"holds a number of size",
+    r"The cache of \w+ would have",
+)
