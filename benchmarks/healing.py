@@ -6,8 +6,8 @@ python -m benchmarks.healing --data FOLDER [--model FOLDER] [--prompts 240] [--s
 
 FOLDER holds plain English (`*.txt`). More prose comes from the descriptions of the installed
 packages, code from Python's standard library and from this checkout. For each prompt the model
-reads about 48 tokens and writes 16 more, greedily: that is what the uncut prompt continues with.
-The text is then cut at a random byte inside a word or an identifier among the 16, given back as a
+reads about 48 tokens and writes 12 more, greedily: that is what the uncut prompt continues with.
+The text is then cut at a random byte inside a word or an identifier among the 12, given back as a
 prompt, and continued greedily. *Recovered* means that the rest of the cut word comes back, byte
 for byte. The model's own continuation is the measure, not the author's: a small model does not
 know what the author wrote next, and no treatment of the prompt can teach it. How often the
@@ -55,10 +55,9 @@ from service.runtime.manifest import read_manifest
 from service.runtime.session import SessionOptions
 from service.settings import ProviderPolicy, Settings
 
-CONTEXT, WRITTEN = 48, 16
+CONTEXT, WRITTEN = 48, 12
 # Bytes after the cut that are compared beside the rest of the word.
 FURTHER = 12
-LONGEST_CONTINUATION = 24
 _WORD = re.compile(rb"[A-Za-z0-9_\x80-\xff]+")
 Past: TypeAlias = Any
 Row: TypeAlias = npt.NDArray[np.float32]
@@ -113,23 +112,27 @@ def excerpts(texts: Sequence[str], chance: random.Random) -> Iterator[str]:
         yield text[start : start + 600]
 
 
-def written_cut(language: Language, source: str, excerpt: str, chance: random.Random) -> Cut | None:
+def written_cut(
+    language: Language, said: Readings, source: str, excerpt: str, chance: random.Random
+) -> Cut | None:
     """Return a prompt cut inside what the model itself writes; None where it writes no word."""
     context = list(language.encode([excerpt])[0][:CONTEXT])
     if len(context) < CONTEXT:
         return None
-    more, row, past = [], *language.read(context, None)
+    ids = [*context]
     for _ in range(WRITTEN):
-        more.append(int(row.argmax()))
-        row, past = language.read(more[-1:], past)
-    if not all(language.pieces.texts[each] for each in more):
-        return None
+        ids.append(int(said.after(ids).argmax()))
+        if not language.pieces.texts[ids[-1]]:
+            return None
     start = len(_text(language, context))
-    return _cut(language, source, _text(language, [*context, *more]), start, chance)
+    return _cut(language, source, _text(language, ids), start, chance)
 
 
-def authors_cut(language: Language, source: str, excerpt: str, chance: random.Random) -> Cut | None:
+def authors_cut(
+    language: Language, said: Readings, source: str, excerpt: str, chance: random.Random
+) -> Cut | None:
     """Return a prompt cut inside what the author wrote."""
+    del said
     ids = language.encode([excerpt])[0]
     if len(ids) < CONTEXT + WRITTEN:
         return None
@@ -152,7 +155,7 @@ def _cut(
     except UnicodeDecodeError:
         return None
     ids = tuple(language.encode([prompt])[0])
-    return Cut(source, ids, text[at:end], text[at : at + FURTHER])
+    return Cut(source, ids, text[at:end][:FURTHER], text[at : at + FURTHER])
 
 
 def _text(language: Language, ids: Sequence[int]) -> bytes:
@@ -168,67 +171,88 @@ class Outcome:
     dropped: float
 
 
-def plain(language: Language, cut: Cut) -> Outcome:
+class Readings:
+    """Remember what the model said after each row of ids of one prompt: ways share most of them.
+
+    Attributes:
+        runs: of the model, so far.
+    """
+
+    def __init__(self, language: Language) -> None:
+        self._language = language
+        self._known: dict[tuple[int, ...], tuple[Row, Past]] = {}
+        self.runs = 0
+
+    def after(self, ids: Sequence[int]) -> Row:
+        """Return the logits after the last id."""
+        row = tuple(ids)
+        if row not in self._known:
+            start = next((at for at in range(len(row) - 1, 0, -1) if row[:at] in self._known), 0)
+            past = self._known[row[:start]][1] if start else None
+            self._known[row] = self._language.read(row[start:], past)
+            self.runs += 1
+        return self._known[row][0]
+
+
+def plain(language: Language, said: Readings, cut: Cut) -> Outcome:
     """Continue the prompt as it is."""
-    return _go_on(language, [*cut.ids], None, asked=0, dropped=0.0)
+    return _go_on(language, said, cut, len(cut.ids), None)
 
 
-def one_token(language: Language, cut: Cut) -> Outcome:
+def one_token(language: Language, said: Readings, cut: Cut) -> Outcome:
     """Take the last token back and let one follow that begins with its bytes."""
-    last = cut.ids[-1]
-    again = Reopened(len(cut.ids) - 1, language.pieces.texts[last], frozenset([(), (last,)]))
-    return _go_on(language, [*cut.ids[:-1]], Healing(again, language.pieces), asked=0, dropped=0.0)
+    last, kept = cut.ids[-1], len(cut.ids) - 1
+    again = Reopened(kept, language.pieces.texts[last], frozenset([(), (last,)]))
+    return _go_on(language, said, cut, kept, Healing(again, language.pieces))
 
 
-def masked(language: Language, cut: Cut) -> Outcome:
+def masked(language: Language, said: Readings, cut: Cut) -> Outcome:
     """Take back all that is open; weigh what fits by the model alone."""
     found = reopen(cut.ids, language.pieces, encode=language.encode)
-    return _go_on(
-        language, [*cut.ids[: found.kept]], Healing(found, language.pieces), asked=0, dropped=0.0
-    )
+    return _go_on(language, said, cut, found.kept, Healing(found, language.pieces))
 
 
-def covers(language: Language, cut: Cut) -> Outcome:
+def covers(language: Language, said: Readings, cut: Cut) -> Outcome:
     """Weigh what fits by the covers it leads to, as the tokenizer writes them."""
-    return _covered(language, cut, reopen(cut.ids, language.pieces, encode=language.encode))
+    found = reopen(cut.ids, language.pieces, encode=language.encode)
+    return _covered(language, said, cut, found)
 
 
-def any_covers(language: Language, cut: Cut) -> Outcome:
+def any_covers(language: Language, said: Readings, cut: Cut) -> Outcome:
     """Weigh what fits by all covers that it leads to."""
-    return _covered(language, cut, reopen(cut.ids, language.pieces))
+    return _covered(language, said, cut, reopen(cut.ids, language.pieces))
 
 
-def _covered(language: Language, cut: Cut, found: Reopened) -> Outcome:
+def _covered(language: Language, said: Readings, cut: Cut, found: Reopened) -> Outcome:
     search = CoverSearch(found, language.pieces)
-    kept = [*cut.ids[: found.kept]]
-    row, past = language.read(kept, None)
     while (stem := search.wanted()) is not None:
-        search.give(language.read(stem, past)[0] if stem else row)
+        search.give(said.after([*cut.ids[: found.kept], *stem]))
     ahead = search.ahead()
     healing = Healing(found, language.pieces, ahead=ahead)
-    return _go_on(language, kept, healing, asked=ahead.asked, dropped=ahead.dropped)
+    outcome = _go_on(language, said, cut, found.kept, healing)
+    return Outcome(outcome.text, ahead.asked, ahead.dropped)
 
 
 def _go_on(
-    language: Language, ids: list[int], healing: Healing | None, *, asked: int, dropped: float
+    language: Language, said: Readings, cut: Cut, kept: int, healing: Healing | None
 ) -> Outcome:
-    row, past = language.read(ids, None)
-    written: bytes = b""
-    for _ in range(LONGEST_CONTINUATION):
+    """Continue greedily until the text is long enough, or is not the one that was looked for."""
+    ids, written = [*cut.ids[:kept]], b""
+    while len(written) < FURTHER and cut.further.startswith(written):
+        row = said.after(ids)
         if healing is not None and not healing.over:
-            chosen = int(healing.weigh(row).argmax())
-            healing.advance(chosen)
+            ids.append(int(healing.weigh(row).argmax()))
+            healing.advance(ids[-1])
             written = healing.surplus
         else:
-            chosen = int(row.argmax())
-            written += language.pieces.texts[chosen]
-        if len(written) >= 2 * FURTHER:
+            ids.append(int(row.argmax()))
+            written += language.pieces.texts[ids[-1]]
+        if not language.pieces.texts[ids[-1]]:
             break
-        row, past = language.read([chosen], past)
-    return Outcome(written, asked, dropped)
+    return Outcome(written, 0, 0.0)
 
 
-WAYS: dict[str, Callable[[Language, Cut], Outcome]] = {
+WAYS: dict[str, Callable[[Language, Readings, Cut], Outcome]] = {
     "plain": plain,
     "one token": one_token,
     "masked": masked,
@@ -245,19 +269,19 @@ def measure(language: Language, *, data: Path, prompts: int, seed: int) -> list[
             chance = random.Random(f"{seed} {kind} {source}")
             stream = excerpts(texts, chance)
             count = 0
-            while count < prompts // 2:
-                cut = make(language, source, next(stream), chance)
+            while count < (prompts if kind == "written" else prompts // 4) // 2:
+                said = Readings(language)
+                cut = make(language, said, source, next(stream), chance)
                 if cut is None:
                     continue
                 count += 1
-                records += [_record(language, kind, cut, way) for way in WAYS]
+                records += [_record(language, said, kind, cut, way) for way in WAYS]
             say(_line(records, kind, source))
     return records
 
 
-def _record(language: Language, kind: str, cut: Cut, way: str) -> Record:
-    begin = time.process_time()
-    outcome = WAYS[way](language, cut)
+def _record(language: Language, said: Readings, kind: str, cut: Cut, way: str) -> Record:
+    outcome = WAYS[way](language, said, cut)
     return {
         "kind": kind,
         "source": cut.source,
@@ -266,7 +290,6 @@ def _record(language: Language, kind: str, cut: Cut, way: str) -> Record:
         "further": outcome.text.startswith(cut.further),
         "asked": outcome.asked,
         "dropped": round(outcome.dropped, 6),
-        "seconds": round(time.process_time() - begin, 4),
         "end": _text(language, cut.ids)[-16:].decode(errors="replace"),
         "wanted": cut.further.decode(errors="replace"),
         "got": outcome.text[:FURTHER].decode(errors="replace"),

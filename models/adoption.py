@@ -111,20 +111,8 @@ def read_folder(source: Path) -> Folder:
     Raises:
         RecipeError: a needed file is missing or damaged, or the pooling is not mean or cls.
     """
-    if not source.is_dir():
-        message = f"{source} is not a folder; give the folder that holds model.onnx"
-        raise RecipeError(message)
-    graph = next(
-        (path for path in (source / "onnx/model.onnx", source / "model.onnx") if path.is_file()),
-        None,
-    )
-    if graph is None:
-        message = (
-            f"{source} has neither onnx/model.onnx nor model.onnx; export the model first, "
-            "for example with optimum or with SentenceTransformer(..., backend='onnx')"
-        )
-        raise RecipeError(message)
-    tokenizer = _read_tokenizer(source / "tokenizer.json")
+    graph = find_graph(source)
+    tokenizer = read_tokenizer(source / "tokenizer.json")
     truncation = tokenizer.pop("truncation", None)
     tokenizer.pop("padding", None)
     modules = _read_modules(source)
@@ -139,6 +127,28 @@ def read_folder(source: Path) -> Folder:
         default_prompt=default_prompt,
         name=source.resolve().name,
     )
+
+
+def find_graph(source: Path) -> Path:
+    """Return the ONNX file of an exported folder.
+
+    Raises:
+        RecipeError: it is no folder, or has no graph where exporters put it.
+    """
+    if not source.is_dir():
+        message = f"{source} is not a folder; give the folder that holds model.onnx"
+        raise RecipeError(message)
+    graph = next(
+        (path for path in (source / "onnx/model.onnx", source / "model.onnx") if path.is_file()),
+        None,
+    )
+    if graph is None:
+        message = (
+            f"{source} has neither onnx/model.onnx nor model.onnx; export the model first, "
+            "for example with optimum or with SentenceTransformer(..., backend='onnx')"
+        )
+        raise RecipeError(message)
+    return graph
 
 
 def load_graph(path: Path) -> onnx.ModelProto:
@@ -182,7 +192,7 @@ def _read_json(path: Path) -> object:
         raise RecipeError(message) from error
 
 
-def _read_object(path: Path) -> dict[str, object]:
+def read_object(path: Path) -> dict[str, object]:
     """Return the JSON object in `path`, or an empty one where there is no such file."""
     if not path.is_file():
         return {}
@@ -193,14 +203,14 @@ def _read_object(path: Path) -> dict[str, object]:
     return content
 
 
-def _read_tokenizer(path: Path) -> dict[str, object]:
+def read_tokenizer(path: Path) -> dict[str, object]:
     if not path.is_file():
         message = (
             f"{path} is missing; save the model's fast tokenizer there "
             "(tokenizer.save_pretrained writes it)"
         )
         raise RecipeError(message)
-    content = _read_object(path)
+    content = read_object(path)
     try:
         Tokenizer.from_str(json.dumps(content))
     except Exception as error:  # the library raises nothing narrower
@@ -225,7 +235,7 @@ def _read_pooling(path: Path) -> str:
     """Return the pooling that the config at `path` names; mean where there is no such file."""
     if not path.is_file():
         return "mean"
-    config = _read_object(path)
+    config = read_object(path)
     # Newer exports name one mode, older ones switch each mode on or off.
     named = config.get("pooling_mode")
     chosen = (
@@ -244,7 +254,7 @@ def _read_pooling(path: Path) -> str:
 
 def _read_prompts(source: Path) -> tuple[dict[str, str], str]:
     """Return the prompts by purpose, and the purpose that is the default, or ""."""
-    config = _read_object(source / "config_sentence_transformers.json")
+    config = read_object(source / "config_sentence_transformers.json")
     named = config.get("prompts")
     prompts = {str(k): str(v) for k, v in named.items() if v} if isinstance(named, dict) else {}
     default = config.get("default_prompt_name")
@@ -253,11 +263,11 @@ def _read_prompts(source: Path) -> tuple[dict[str, str], str]:
 
 def _read_max_tokens(source: Path, *, truncation: object) -> int:
     """Return the encoder's own limit, or the tokenizer's, but never more than the positions."""
-    config = _read_object(source / "config.json")
+    config = read_object(source / "config.json")
     limits = [
-        _read_object(source / "sentence_bert_config.json").get("max_seq_length"),
+        read_object(source / "sentence_bert_config.json").get("max_seq_length"),
         truncation.get("max_length") if isinstance(truncation, dict) else None,
-        _read_object(source / "tokenizer_config.json").get("model_max_length"),
+        read_object(source / "tokenizer_config.json").get("model_max_length"),
     ]
     rows = config.get("max_position_embeddings")
     known = rows if isinstance(rows, int) and rows > 0 else LARGEST_MAX_TOKENS

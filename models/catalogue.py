@@ -110,10 +110,11 @@ def bundled(model_id: str) -> Path | None:
 
 
 def adopt(source: Path, folder: Path, *, model_id: str, progress: Progress) -> None:
-    """Turn an exported encoder folder into an artefact in the empty `folder`.
+    """Turn a user's own model into an artefact in the empty `folder`.
 
     Args:
-        source: a folder of sentence-transformers or optimum with an ONNX graph.
+        source: a folder of sentence-transformers or optimum with an ONNX graph, encoder or
+            decoder, or a GGUF file.
         folder: where the artefact goes.
         model_id: the id that the new entry carries.
         progress: called with a stage's name, the steps done and the steps in all.
@@ -121,9 +122,12 @@ def adopt(source: Path, folder: Path, *, model_id: str, progress: Progress) -> N
     Raises:
         RecipeError: a file is missing or cannot be used; the message names it.
     """
-    from models import adoption  # onnxruntime is needed only here
+    # onnxruntime is needed only here
+    from models import adoption
+    from models.own_decoders.adoption import adopt_decoder, is_decoder
 
-    write_entry(folder, adoption.adopt(source, folder, model_id=model_id, progress=progress))
+    adopt_one = adopt_decoder if is_decoder(source) else adoption.adopt
+    write_entry(folder, adopt_one(source, folder, model_id=model_id, progress=progress))
 
 
 def write_entry(folder: Path, described: Mapping[str, object]) -> None:

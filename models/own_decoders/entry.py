@@ -76,7 +76,7 @@ def own_formula(q_heads: int, kv_heads: int) -> str:
     return "mqa" if kv_heads == 1 else "gqa"
 
 
-def describe_entry(  # noqa: PLR0913 - the parts of one entry
+def describe_entry(
     facts: Facts,
     *,
     model_id: str,

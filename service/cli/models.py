@@ -149,17 +149,18 @@ def build(
 @app.command()
 def add(
     source: Annotated[
-        str, typer.Argument(help="Folder of an exported model, or an id on the hub.")
+        str, typer.Argument(help="An exported model's folder, a GGUF file, or an id on the hub.")
     ],
     name: Annotated[
         str | None, typer.Option(help="Id that requests use; absent takes the folder's name.")
     ] = None,
 ) -> None:
-    """Add a model of your own: a sentence-transformers or optimum export.
+    """Add a model of your own: an exported encoder or decoder, or a GGUF file.
 
     The folder holds `model.onnx` or `onnx/model.onnx`, `tokenizer.json` and, where it has one,
     `1_Pooling/config.json`. The graph gets pooling and normalisation, is run once, and is served
-    like the others. An id such as `org/name` is fetched from the hub first.
+    like the others. A decoder is exported with its cache, or comes as a GGUF file of the Llama
+    family (F32, F16, Q4_0, Q4_1, Q8_0). An id such as `org/name` is fetched from the hub first.
     """
     from service.cli.hub import HubUnavailable, fetch_from_hub
     from service.errors import ServiceError
@@ -168,13 +169,14 @@ def add(
     library = _library()
     try:
         # "." and ".." have a name only once they are resolved
-        model_id = name or Path(source).resolve().name
+        here = Path(source).resolve()
+        model_id = name or (here.stem if here.is_file() else here.name)
         if not is_model_id(model_id):
             raise ValueError(
                 f"{model_id!r} cannot name a model: use letters, digits, '.', '_' and '-', "
                 "a letter or digit first. Choose one with --name."
             )
-        folder = Path(source) if Path(source).is_dir() else fetch_from_hub(source)
+        folder = here if here.exists() else fetch_from_hub(source)
         if model_id in library.shipped():
             raise ValueError(
                 f"{model_id!r} is the name of a shipped model; choose another: --name."

@@ -94,7 +94,7 @@ class CoverSearch:
         """Take what the model says after the wanted stem: (v,) logits, of any precision."""
         weight, stem, place = heapq.heappop(self._heap)
         row = np.asarray(logits, np.float64)
-        row = row - logsumexp(row)  # noqa: PLR6104 - the caller's row stays as it is
+        row = row - logsumexp(row)
         beyond, within = branch(self._reopened, self._pieces, stem, place)
         crossing = float(logsumexp(row[beyond])) if len(beyond) else -math.inf
         self._opened[stem] = crossing, {each: float(row[each]) for each in within}

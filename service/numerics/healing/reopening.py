@@ -97,7 +97,7 @@ def _write_stems(  # noqa: PLR0917 - the parts of one prompt
         for place, spelling in spelled.items()
         if spelling is not None and (place in places or place in {len(text), agreed})
     }
-    texts = [(place, text) for place, text in asked.items()]
+    texts = list(asked.items())
     texts += [
         (place, text + word)
         for place, text in asked.items()

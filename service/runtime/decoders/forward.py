@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from service.errors import InvalidModelOutput
+from service.errors import InvalidModelOutput, VariantNotAvailable
 from service.numerics.dtypes import Ids64
 from service.runtime.decoders.feeds import Reading, position_feed
 from service.runtime.decoders.graph import Array
@@ -78,10 +78,16 @@ def forward(
         extras: outputs wanted besides; the decoder must have been opened to give them.
 
     Raises:
+        VariantNotAvailable: the graph does not give an extra, as one that was adopted.
         Internal: the run failed.
         InvalidModelOutput: a logit is not finite.
     """
     graph = decoder.graph
+    lacking = [name for name in extras if name not in graph.outputs]
+    if lacking:
+        raise VariantNotAvailable(
+            f"{decoder.manifest.id} does not give {lacking[0]!r}: its graph was not made for it."
+        )
     rows, new = ids.shape
     feed = position_feed(
         graph, reading, base=decoder.family.rope_base, rows=rows, past=past.tokens, new=new

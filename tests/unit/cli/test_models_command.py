@@ -11,10 +11,13 @@ from typer.testing import CliRunner, Result
 from service.cli.main import app
 from service.runtime.batcher import pad
 from service.runtime.library import Library, load_catalogues
+from service.runtime.manifest import read_manifest
 from service.runtime.session import SessionOptions, open_session
 from service.runtime.tokenizer import Truncate, open_tokenizer
 from service.settings import ProviderPolicy
 from tests.fakes.artefacts import write_export, write_model
+from tests.support.decoder_exports import write_decoder_export
+from tests.support.llama_files import tiny_llama
 
 
 @pytest.fixture
@@ -180,3 +183,27 @@ def test_what_is_neither_folder_nor_id() -> None:
     done = call("add", "not/a/folder")
     assert done.exit_code == 1
     assert "neither a folder here nor an id on the hub" in done.stderr
+
+
+def test_a_gguf_file_becomes_a_language_model(models: Path, tmp_path: Path) -> None:
+    done = call("add", tiny_llama().write(tmp_path / "tiny.gguf"))
+    assert done.exit_code == 0, done.stderr
+    assert call("verify", "tiny").stdout == "tiny: sound\n"
+    family = read_manifest(models / "tiny").family
+    assert family is not None
+    assert family.default_variant == "gqa"
+
+
+def test_a_damaged_gguf_file_leaves_nothing(models: Path, tmp_path: Path) -> None:
+    file = tiny_llama().write(tmp_path / "tiny.gguf")
+    file.write_bytes(file.read_bytes()[:-100])
+    done = call("add", file)
+    assert done.exit_code == 1
+    assert "blk.1" in done.stderr or "output_norm" in done.stderr
+    assert list(models.iterdir()) == []
+
+
+def test_an_exported_decoder_becomes_a_language_model(models: Path, tmp_path: Path) -> None:
+    assert call("add", write_decoder_export(tmp_path / "mine")).exit_code == 0
+    manifest = read_manifest(models / "mine")
+    assert manifest.kind == "decoder"
