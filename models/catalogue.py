@@ -23,6 +23,7 @@ Entry = dict[str, object]
 MANIFEST_FILE = "manifest.json"
 TOKENIZER = "tokenizer"
 TOKENIZER_FILE = "tokenizer.model"
+COMMITTED = "committed"
 _MANIFEST = Path(__file__).with_name(MANIFEST_FILE)
 _TOKENIZERS = Path(__file__).with_name("tokenizers")
 _DECODERS = Path(__file__).with_name("decoders")
@@ -88,11 +89,14 @@ def build(model_id: str, folder: Path, *, progress: Progress) -> None:
 def build_files(pinned: Entry, folder: Path, *, progress: Progress) -> None:
     """Fetch the source of `pinned` and run its recipe, without comparing digests.
 
-    A tokenizer is trained once and travels with this package: it is copied.
+    What is trained once travels with this package and is copied: tokenizers, small decoders.
     """
     if pinned["kind"] == TOKENIZER:
         trained = _TOKENIZERS / f"{pinned['id']}.model"
         shutil.copyfile(trained, folder / TOKENIZER_FILE)
+        return
+    if pinned["recipe"] == COMMITTED:
+        shutil.copytree(_DECODERS / str(pinned["id"]), folder, dirs_exist_ok=True)
         return
     progress("download", 0, 1)
     recipe = cast("Recipe", importlib.import_module(f"models.recipes.{pinned['recipe']}"))

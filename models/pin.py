@@ -29,6 +29,19 @@ def pin(model_ids: list[str]) -> None:
         if not model_ids or entry["id"] in model_ids:
             entry["files"] = _measured(entry)
             sys.stdout.write(f"{entry['id']}\n")
+    _write(whole)
+
+
+def record(entry: Entry) -> None:
+    """Put `entry` into the manifest, in the place of the entry with its id if there is one."""
+    whole = manifest()
+    entries = {known["id"]: known for known in cast("list[Entry]", whole["models"])}
+    entries[entry["id"]] = entry
+    whole["models"] = list(entries.values())
+    _write(whole)
+
+
+def _write(whole: dict[str, object]) -> None:
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
     _MANIFEST.write_text(text, encoding="utf-8")
 
