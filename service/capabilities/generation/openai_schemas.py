@@ -75,9 +75,9 @@ class _OpenAIRequest(WireModel):
     )
     probability_map: GivenMap = "softmax"
     variant: GivenVariant = None
-    rope: GivenRope = "direct"
-    scale: GivenScale = None
-    beyond_context: GivenBeyond = "error"
+    rope: GivenRope
+    scale: GivenScale
+    beyond_context: GivenBeyond
 
 
 class CompletionRequest(_OpenAIRequest):

@@ -41,9 +41,9 @@ class _Generating(WireModel):
 
     model: GivenModel = None
     variant: GivenVariant = None
-    rope: GivenRope = "direct"
-    scale: GivenScale = None
-    beyond_context: GivenBeyond = "error"
+    rope: GivenRope
+    scale: GivenScale
+    beyond_context: GivenBeyond
     max_tokens: Count | None = Field(
         None,
         description="Tokens to generate. Absent or null: 256, or fewer where the context has less "

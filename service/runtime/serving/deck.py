@@ -11,37 +11,12 @@ import numpy as np
 import structlog
 
 from service.errors import Internal, ServiceError
-from service.numerics.dtypes import Matrix32, Vector32
-from service.runtime.serving.jobs import Job, Row, Stepper
+from service.numerics.dtypes import Matrix32
+from service.runtime.serving.jobs import Job, Row, Slot, Stepper
 
 T = TypeVar("T")
 
 logger = structlog.get_logger(__name__)
-
-
-@dataclass(eq=False, slots=True)
-class Slot:
-    """Hold one place for a sequence.
-
-    Attributes:
-        index: its number in the deck.
-        job: whose it is, None where it is free.
-        row: which prompt of the job.
-        length: tokens whose past lies there.
-        logits: of the prompt's last token, until the job's other rows have theirs.
-        kept: the prompt's first tokens, whole pieces, that a later prompt may begin with.
-        positions: under which `kept` was computed.
-        vacated: number of the moment at which it was given back; the oldest goes first.
-    """
-
-    index: int
-    job: Job | None = None
-    row: int = 0
-    length: int = 0
-    logits: Vector32 | None = None
-    kept: tuple[int, ...] = ()
-    positions: object = None
-    vacated: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -89,7 +64,7 @@ class Deck:
             slot.job, slot.row, slot.logits = job, row, None
             slot.kept = slot.kept[: slot.length]
             slot.positions = job.positions
-        job.seats, job.deck = list(slots), self
+        job.seats = list(slots)
         self.jobs.append(job)
         return reused
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from service.errors import ClientLeft, DeadlineExceeded
 from service.numerics.dtypes import Ids64, Matrix32, Vector32
-
-if TYPE_CHECKING:
-    from service.runtime.serving.deck import Deck, Slot
 
 
 class Author(Protocol):
@@ -89,6 +86,31 @@ class Stepper(Protocol):
 
 
 @dataclass(eq=False, slots=True)
+class Slot:
+    """Hold one place for a sequence.
+
+    Attributes:
+        index: its number in the deck.
+        job: whose it is, None where it is free.
+        row: which prompt of the job.
+        length: tokens whose past lies there.
+        logits: of the prompt's last token, until the job's other rows have theirs.
+        kept: the prompt's first tokens, whole pieces, that a later prompt may begin with.
+        positions: under which `kept` was computed.
+        vacated: number of the moment at which it was given back; the oldest goes first.
+    """
+
+    index: int
+    job: Job | None = None
+    row: int = 0
+    length: int = 0
+    logits: Vector32 | None = None
+    kept: tuple[int, ...] = ()
+    positions: object = None
+    vacated: int = 0
+
+
+@dataclass(eq=False, slots=True)
 class Job:
     """Hold one text that is being continued, from one prompt or from several in step.
 
@@ -99,7 +121,6 @@ class Job:
         author: chooses the tokens.
         deadline: monotonic seconds after which it is given up.
         seats: its slots, one a prompt, once it is placed.
-        deck: where they are.
         next: id that every row gets next, once all prompts are computed.
         left: whether nobody waits for it any more.
         over: whether it is at its end.
@@ -112,7 +133,6 @@ class Job:
     author: Author
     deadline: float
     seats: list[Slot] = field(default_factory=list)
-    deck: Deck | None = None
     next: int | None = None
     left: bool = False
     over: bool = False

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from service.errors import Draining, Fault, Overloaded, PayloadTooLarge
-from service.runtime.serving.deck import Deck, Slot
-from service.runtime.serving.jobs import Job, Stepper
+from service.runtime.serving.deck import Deck
+from service.runtime.serving.jobs import Job, Slot, Stepper
 
 _MEBIBYTE = 2**20
 # Of the running mean of how long a job takes: the last ten or so count.
