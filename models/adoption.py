@@ -204,6 +204,11 @@ def read_object(path: Path) -> dict[str, object]:
 
 
 def read_tokenizer(path: Path) -> dict[str, object]:
+    """Return the parsed `tokenizer.json` at `path`.
+
+    Raises:
+        RecipeError: it is missing, or the tokenizers library cannot read it.
+    """
     if not path.is_file():
         message = (
             f"{path} is missing; save the model's fast tokenizer there "

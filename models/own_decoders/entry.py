@@ -85,6 +85,7 @@ def describe_entry(
     variants: Mapping[str, object],
     default_variant: str,
     tolerance: float,
+    serving: str | None = None,
     opset: int = OPSET,
     ir_version: int = IR_VERSION,
 ) -> dict[str, object]:
@@ -98,6 +99,7 @@ def describe_entry(
         variants: items by name.
         default_variant: one of them.
         tolerance: largest difference of a logit between a text read whole and token by token.
+        serving: file of the fast graph, or None.
         opset: of the graphs.
         ir_version: of the graphs.
     """
@@ -125,7 +127,7 @@ def describe_entry(
         "head_dim": facts.head_dim,
         "rope_base": facts.rope_base,
         "default_variant": default_variant,
-        "serving": None,
+        "serving": serving,
         "variants": dict(variants),
         "tolerance": tolerance,
     }

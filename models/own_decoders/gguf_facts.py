@@ -48,14 +48,13 @@ def read_facts(file: GgufFile) -> Llama:
 
 def _defaults(file: GgufFile) -> dict[str, float]:
     """Return what the format says of keys that a file may leave out."""
-    heads = file.metadata.get("llama.attention.head_count", 1)
-    width = file.metadata.get("llama.embedding_length", 0)
-    whole = isinstance(heads, int) and isinstance(width, int) and heads > 0
-    return {
-        "llama.attention.head_count_kv": heads if isinstance(heads, int) else 1,
-        "llama.rope.freq_base": 10_000.0,
-        "llama.rope.dimension_count": width // heads if whole else 0,  # type: ignore[operator]
-    }
+    heads = file.metadata.get("llama.attention.head_count")
+    width = file.metadata.get("llama.embedding_length")
+    found: dict[str, float] = {"llama.rope.freq_base": 10_000.0}
+    if isinstance(heads, int) and isinstance(width, int) and heads > 0:
+        found["llama.attention.head_count_kv"] = heads
+        found["llama.rope.dimension_count"] = width // heads
+    return found
 
 
 def _refuse_scaled_positions(file: GgufFile) -> None:

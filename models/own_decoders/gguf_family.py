@@ -12,19 +12,23 @@ import numpy as np
 from models.decoder.body import decoder_graph
 from models.decoder.conversions import Basis, Latent, Pooled, Repeated
 from models.decoder.description import Form, cache_shapes
+from models.decoder.packed import PackedSource, PackedWeights
+from models.decoder.serving import serving_graph
 from models.decoder.source import Source
 from models.decoder.storage import DataFile, write_graph
 from models.errors import RecipeError
-from models.gguf.llama import Llama
+from models.gguf.llama import Llama, packed_weights
 from models.gguf.reader import GgufFile, parse_gguf
 from models.own_decoders.entry import Facts, describe_entry, own_formula, variant
 from models.own_decoders.gguf_facts import identity_fits, read_facts
-from models.own_decoders.gguf_source import GgufArrays, GgufSource
+from models.own_decoders.gguf_source import HEAD, TABLE, GgufArrays, GgufSource
 from models.own_decoders.gguf_tokenizer import tokenizer_json
-from models.own_decoders.trial import try_decoder
+from models.own_decoders.trial import open_graph, try_decoder
 
 Progress = Callable[[str, int, int], None]
 _WEIGHTS, _BASES = "weights.bin", "bases.bin"
+_SERVING = "serving"
+_FOUR_BITS = ("Q4_0", "Q4_1")
 _EOS = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
 
 
@@ -70,10 +74,14 @@ def adopt_gguf(
     tolerance = try_decoder(
         folder / f"{native}.onnx", vocabulary=llama.sizes.vocabulary, rope_base=llama.rope_base
     )
+    serving = f"{_SERVING}.onnx" if _is_packed(file) else None
+    if serving:
+        open_graph(folder / serving)
     progress("try", 1, 1)
     return describe_entry(
         facts, model_id=model_id, source=source, folder=folder,
-        variants=_variants(llama, planned), default_variant=native, tolerance=tolerance,
+        variants=_variants(llama, planned), default_variant=native, serving=serving,
+        tolerance=tolerance,
     )  # fmt: skip
 
 
@@ -118,7 +126,9 @@ def _write(
     bases: DataFile,
     progress: Progress,
 ) -> None:
-    arrays, weights = GgufArrays(file), DataFile(_WEIGHTS)
+    weights = DataFile(_WEIGHTS)
+    packed = packed_weights(file, llama) if _is_packed(file) else None
+    source = _native(file, packed, weights)
     native = next(iter(planned))
     forms = {name: (each.form, each.wrap) for name, each in planned.items()}
     own = planned[native]
@@ -127,14 +137,38 @@ def _write(
     graphs = {}
     for done, (name, (form, wrap)) in enumerate(forms.items()):
         progress("build", done, len(forms))
-        wrapped = wrap(GgufSource(arrays, data=weights))
-        graphs[name] = decoder_graph(name, sizes=llama.sizes, form=form, source=wrapped)
+        graphs[name] = decoder_graph(name, sizes=llama.sizes, form=form, source=wrap(source()))
+    if packed is not None:
+        graphs[_SERVING] = serving_graph(
+            _SERVING, sizes=llama.sizes, kv_heads=llama.kv_heads, weights=packed, file=weights
+        )
     progress("build", len(forms), len(forms))
     weights.write(folder)
     if "mla" in planned:
         bases.write(folder)
     for name, graph in graphs.items():
         write_graph(graph, folder / f"{name}.onnx")
+
+
+def _is_packed(file: GgufFile) -> bool:
+    """Return whether all is in 4 bits and the one table in 8, as the serving graph needs it."""
+    kinds = {
+        tensor.kind
+        for name, tensor in file.tensors.items()
+        if len(tensor.shape) > 1 and name != TABLE
+    }
+    table = file.tensor(TABLE).kind
+    return HEAD not in file.tensors and kinds <= {*_FOUR_BITS} and table == "Q8_0"
+
+
+def _native(
+    file: GgufFile, packed: PackedWeights | None, weights: DataFile
+) -> Callable[[], Source]:
+    """Return what makes the source of one graph: fused 4-bit matrices, or each in its own kind."""
+    if packed is not None:
+        return lambda: PackedSource(packed, file=weights)
+    arrays = GgufArrays(file)
+    return lambda: GgufSource(arrays, data=weights)
 
 
 def _variants(llama: Llama, planned: Mapping[str, _Planned]) -> dict[str, object]:

@@ -142,9 +142,9 @@ def _take_apart(tensor: Tensor) -> dict[str, NDArray[Any]]:
         return {"whole": table.whole, "scale": table.scale}
     if tensor.kind in {"Q4_0", "Q4_1"} and matrix:
         return _four_bits(pack(tensor))
-    numbers = pack_vector(tensor)
+    numbers: NDArray[Any] = pack_vector(tensor)
     if tensor.kind == "F16":  # half of the bytes, and every one of the numbers
-        numbers = numbers.astype(np.float16)  # type: ignore[assignment]
+        numbers = numbers.astype(np.float16)
     if len(tensor.shape) == 1:
         numbers = dequantise(tensor)
     return {"numbers": np.ascontiguousarray(numbers.T) if matrix else numbers}

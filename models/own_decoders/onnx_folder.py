@@ -93,12 +93,8 @@ def _facts(source: Path, config: Mapping[str, object], cached: CachedGraph) -> F
         raise RecipeError(message)
     base = config.get("rope_theta", _ROPE_BASE)
     eos = config.get("eos_token_id")
-    ids = eos if isinstance(eos, list) else [] if eos is None else [eos]
     begins = config.get("bos_token_id") if about.get("add_bos_token") else None
-    for number in [*ids, *([] if begins is None else [begins])]:
-        if not isinstance(number, int) or not 0 <= number < vocabulary:
-            message = f"config.json names the token {number!r}, not one of {vocabulary} ids"
-            raise RecipeError(message)
+    ends = eos if isinstance(eos, list) else [eos]
     return Facts(
         vocabulary=vocabulary,
         max_tokens=_whole(config, "max_position_embeddings"),
@@ -107,11 +103,25 @@ def _facts(source: Path, config: Mapping[str, object], cached: CachedGraph) -> F
         q_heads=heads,
         head_dim=cached.head_dim,
         rope_base=float(base) if isinstance(base, int | float) else _ROPE_BASE,
-        bos_id=begins if isinstance(begins, int) else None,
-        eos_ids=tuple(ids),
+        bos_id=_token(begins, vocabulary),
+        eos_ids=tuple(id_ for each in ends if (id_ := _token(each, vocabulary)) is not None),
         chat_template=str(about.get("chat_template") or ""),
         licence="unknown",
     )
+
+
+def _token(number: object, vocabulary: int) -> int | None:
+    """Return an id that the config names, or None where it names none.
+
+    Raises:
+        RecipeError: it is no id of the vocabulary.
+    """
+    if number is None:
+        return None
+    if not isinstance(number, int) or not 0 <= number < vocabulary:
+        message = f"config.json names the token {number!r}, not one of {vocabulary} ids"
+        raise RecipeError(message)
+    return number
 
 
 def _whole(config: Mapping[str, object], key: str, *, absent: int | None = None) -> int:

@@ -30,7 +30,7 @@ def try_decoder(graph: Path, *, vocabulary: int, rope_base: float) -> float:
         RecipeError: it cannot be loaded or run, a logit is not finite, or the cache does not give
             what the whole text gives.
     """
-    session = _open(graph)
+    session = open_graph(graph)
     shapes = {node.name: node.shape for node in session.get_inputs()}
     ids = np.arange(1, _TOKENS + 1, dtype=np.int64)[np.newaxis] % vocabulary
     whole, _ = _read(session, shapes, ids, _empty(shapes), rope_base=rope_base)
@@ -58,7 +58,12 @@ def try_decoder(graph: Path, *, vocabulary: int, rope_base: float) -> float:
     return max(LEAST_TOLERANCE, difference)
 
 
-def _open(graph: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types
+def open_graph(graph: Path) -> Any:  # noqa: ANN401 - onnxruntime has no types
+    """Return a session of the graph.
+
+    Raises:
+        RecipeError: onnxruntime cannot load it.
+    """
     # onnxruntime reads it while it is imported, and would write into the home folder.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # noqa: TID251 - before any import
     import onnxruntime as ort

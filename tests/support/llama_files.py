@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,15 @@ from numpy.typing import NDArray
 
 from models.decoder.description import Sizes
 from tests.support.byte_pairs import trained_tokenizer
+from tests.support.gguf_files import Written, gguf_bytes
 
 Floats = NDArray[np.float32]
 Metadata = dict[str, Any]
 
-KINDS = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 8}
 SIZES = Sizes(
     layers=2, hidden=64, q_heads=4, head_dim=16, vocabulary=0, epsilon=1e-5, interleaved=1
 )
 KV_HEADS, FEED_FORWARD, MAX_TOKENS, ROPE_BASE = 2, 96, 256, 10_000.0
-_ALIGNMENT = 32
 _MATRICES = {
     "attention/query": ("attn_q", 64, 64),
     "attention/key": ("attn_k", 64, 32),
@@ -75,7 +73,7 @@ class TinyLlama:
 
     def write(self, path: Path) -> Path:
         """Write the file."""
-        path.write_bytes(gguf_bytes(self.metadata, self.tensors))
+        path.write_bytes(file_bytes(self.metadata, self.tensors))
         return path
 
 
@@ -118,26 +116,19 @@ def _metadata() -> Metadata:
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
         "tokenizer.ggml.tokens": [*tokens, "<end>"],
-        "tokenizer.ggml.token_type": [*[1] * len(tokens), 3],
+        "tokenizer.ggml.token_type": np.array([*[1] * len(tokens), 3], np.int32),
         "tokenizer.ggml.merges": [" ".join(pair) for pair in model["merges"]],
         "tokenizer.ggml.eos_token_id": len(tokens),
     }
 
 
-def gguf_bytes(metadata: Mapping[str, Any], tensors: Mapping[str, Block]) -> bytes:
-    """Return a file of version 3."""
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
-    for key, value in metadata.items():
-        head += _text(key) + _value(value)
-    body = b""
-    for name, block in tensors.items():
-        sizes = block.numbers.shape[::-1]
-        head += _text(name) + struct.pack("<I", len(sizes))
-        head += struct.pack(f"<{len(sizes)}Q", *sizes)
-        head += struct.pack("<IQ", KINDS[block.kind], len(body))
-        body += _blocks(block)
-        body += bytes(-len(body) % _ALIGNMENT)
-    return head + bytes(-len(head) % _ALIGNMENT) + body
+def file_bytes(metadata: Mapping[str, Any], tensors: Mapping[str, Block]) -> bytes:
+    """Return the file."""
+    written = [
+        Written(name, block.kind, block.numbers.shape, _blocks(block))
+        for name, block in tensors.items()
+    ]
+    return gguf_bytes(metadata, written)
 
 
 def rounded(block: Block) -> Floats:
@@ -181,26 +172,3 @@ def _blocks(block: Block) -> bytes:
         shifted = (whole + (8 if block.kind == "Q4_0" else 0)).astype(np.uint8)
         parts.append(shifted[:, :16] | shifted[:, 16:] << 4)
     return np.hstack(parts).tobytes()
-
-
-def _text(text: str) -> bytes:
-    return struct.pack("<Q", len(text.encode())) + text.encode()
-
-
-def _value(value: Any) -> bytes:  # noqa: ANN401 - whatever the format has
-    if isinstance(value, bool):
-        return struct.pack("<I?", 7, value)
-    if isinstance(value, int):
-        return struct.pack("<II", 4, value)
-    if isinstance(value, float):
-        return struct.pack("<If", 6, value)
-    if isinstance(value, str):
-        return struct.pack("<I", 8) + _text(value)
-    return struct.pack("<I", 9) + _array(value)
-
-
-def _array(values: Sequence[Any]) -> bytes:
-    if isinstance(values[0], str):
-        return struct.pack("<IQ", 8, len(values)) + b"".join(map(_text, values))
-    kind, code = (6, "f") if isinstance(values[0], float) else (5, "i")
-    return struct.pack("<IQ", kind, len(values)) + struct.pack(f"<{len(values)}{code}", *values)

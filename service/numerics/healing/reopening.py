@@ -2,8 +2,8 @@
 
 ```
 prompt   … the  intern|           the prompt breaks off; its own pieces: "the", " intern"
-places         ^      ^           where a piece may begin that goes on: " internal" …, or any at the end
-stems        ()      (" intern")  how a text is written that has a border there
+places         ^      ^           where a piece may begin that goes on (" internal"), and the end
+stems         ()     (" intern")  how a text is written that has a border there
 kept     … the                    what all stems share
 ```
 

@@ -29,7 +29,7 @@ from tests.support.llama_files import (
     ROPE_BASE,
     Block,
     TinyLlama,
-    gguf_bytes,
+    file_bytes,
     tiny_llama,
 )
 
@@ -65,7 +65,15 @@ def logits_of(folder: Path, llama: TinyLlama, name: str) -> Any:
 
 @pytest.mark.parametrize(
     ("matrices", "table"),
-    [("Q4_0", "Q8_0"), ("Q4_1", "Q4_1"), ("Q8_0", "Q8_0"), ("F16", "F16"), ("F32", "F32")],
+    [
+        ("Q4_0", "Q8_0"),
+        ("Q4_1", "Q8_0"),
+        ("Q4_0", "F16"),
+        ("Q4_1", "Q4_1"),
+        ("Q8_0", "Q8_0"),
+        ("F16", "F16"),
+        ("F32", "F32"),
+    ],
 )
 def test_logits_are_those_of_the_numbers_in_the_file(
     matrices: str, table: str, tmp_path: Path
@@ -110,6 +118,19 @@ def test_the_entry_is_one_that_the_service_reads(tmp_path: Path) -> None:
     assert (manifest.licence, manifest.max_tokens, family.chat) == ("apache-2.0", 256, None)
 
 
+@pytest.mark.parametrize(
+    ("matrices", "table", "serving"),
+    [("Q4_0", "Q8_0", "serving.onnx"), ("Q4_1", "Q4_1", None), ("Q8_0", "Q8_0", None)],
+)
+def test_a_graph_for_serving_needs_4_bits_and_one_table_of_8(
+    matrices: str, table: str, serving: str | None, tmp_path: Path
+) -> None:
+    folder, entry = adopt(tiny_llama(matrices, table), tmp_path)
+    assert entry["serving"] == serving
+    assert (folder / "serving.onnx").exists() == (serving is not None)
+    assert parse_manifest(entry, "test").family is not None
+
+
 def test_what_the_format_lets_a_file_leave_out_has_its_usual_value(tmp_path: Path) -> None:
     llama = tiny_llama()
     optional = ("llama.rope.freq_base", "llama.rope.dimension_count")
@@ -135,12 +156,16 @@ def test_scores_become_merges_the_highest_first() -> None:
     fixed = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     tokens = [*fixed, *pieces]
     file = parse_gguf(
-        gguf_bytes(
+        file_bytes(
             {
                 "tokenizer.ggml.model": "llama",
                 "tokenizer.ggml.tokens": tokens,
-                "tokenizer.ggml.scores": [*[0.0] * len(fixed), *pieces.values()],
-                "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * len(pieces)],
+                "tokenizer.ggml.scores": np.array(
+                    [*[0.0] * len(fixed), *pieces.values()], np.float32
+                ),
+                "tokenizer.ggml.token_type": np.array(
+                    [2, 3, 3, *[6] * 256, *[1] * len(pieces)], np.int32
+                ),
             },
             {},
         )
@@ -217,10 +242,10 @@ def test_two_files_in_one_folder_ask_which(tmp_path: Path) -> None:
         catalogue.adopt(tmp_path, tmp_path, model_id="x", progress=_silent)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_file_is_refused_or_read_and_never_anything_else(data: st.DataObject) -> None:
-    content = bytearray(gguf_bytes(_WHOLE.metadata, _WHOLE.tensors))
+    content = bytearray(file_bytes(_WHOLE.metadata, _WHOLE.tensors))
     header = len(content) - sum(block.numbers.nbytes // 8 for block in _WHOLE.tensors.values())
     if data.draw(st.booleans()):
         del content[data.draw(st.integers(0, len(content) - 1)) :]
