@@ -29,11 +29,11 @@ from benchmarks.results import Bar, say
 from models.training.evaluation import (
     EXTENDED_WINDOWS,
     PARITY_SCHEMES,
-    TRAINED_LENGTH,
     TRAINED_WINDOWS,
     Measurement,
 )
 from models.training.family import forms
+from models.training.recipe import TRAINED_LENGTH
 from models.training.session import Graphs
 from models.training.shape import VARIANTS
 from models.training.tables import EXTENDED_LENGTH, length_table, variant_table

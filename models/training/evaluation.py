@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.training.recipe import TRAINED_LENGTH
 from models.training.shape import Shape
 from models.training.text import ByteText, windows
 from service.numerics.attention.positions import RopeName, RopeScheme
 from service.numerics.attention.scales import ScaleName
 
-TRAINED_LENGTH = 128
 EXTENSION = 8  # times the training length
 # Distances up to half the training length stay true; a leaky slope of 1/16 brings the farthest
 # of 1,024 positions to 64 + 960 / 16 = 124, within the 128 that were trained.

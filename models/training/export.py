@@ -15,9 +15,9 @@ from models.decoder.description import cache_shapes
 from models.digest import measure
 from models.errors import RecipeError
 from models.graph import IR_VERSION, OPSET
-from models.training.evaluation import TRAINED_LENGTH, Measurement
+from models.training.evaluation import Measurement
 from models.training.family import DEFAULT_VARIANT, FAMILY, forms, rewrite, sizes, write_variant
-from models.training.recipe import PRE_NORM
+from models.training.recipe import PRE_NORM, TRAINED_LENGTH, Recipe
 from models.training.runs import (
     WEIGHTS_FILE,
     Run,
@@ -150,7 +150,7 @@ def entry(folder: Path, measured: Sequence[Measurement], *, text_sha256: str) ->
         "hidden": common.hidden,
         "q_heads": common.q_heads,
         "head_dim": common.head_dim,
-        "rope_base": 10_000.0,
+        "rope_base": Recipe().rope_base,
         "default_variant": DEFAULT_VARIANT,
         "serving": None,
         "variants": {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+TRAINED_LENGTH = 128
 PRE_NORM = "pre_norm"
 DEEP_NORM = "deep_norm"
 RESIDUALS = (PRE_NORM, DEEP_NORM)
@@ -30,7 +31,7 @@ class Recipe:
 
     steps: int = 600
     rows: int = 4
-    length: int = 128
+    length: int = TRAINED_LENGTH
     peak_rate: float = 5e-3
     last_rate: float = 1e-4
     warmup_steps: int = 50

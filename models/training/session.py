@@ -14,9 +14,9 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from models.decoder.description import cache_shapes
-from models.training.evaluation import TRAINED_LENGTH, Measurement, Score, measure
+from models.training.evaluation import Measurement, Score, measure
 from models.training.family import Arrays, forms, sizes, write_variant
-from models.training.recipe import Recipe
+from models.training.recipe import TRAINED_LENGTH, Recipe
 from models.training.runs import Run
 from models.training.shape import VARIANTS, Shape
 from models.training.text import ByteText

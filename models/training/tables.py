@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from models.training.evaluation import EXTENSION, TRAINED_LENGTH, Measurement
+from models.training.evaluation import EXTENSION, Measurement
+from models.training.recipe import TRAINED_LENGTH
 from models.training.shape import VARIANTS
 
 EXTENDED_LENGTH = TRAINED_LENGTH * EXTENSION
