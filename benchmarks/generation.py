@@ -52,10 +52,11 @@ SECONDS = 170.0
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Hold seconds to the first token, and tokens a second after it."""
+    """Hold seconds to the first token, tokens a second after it, and CPU seconds of it all."""
 
     first: float
     rate: float
+    cpu: float
 
 
 def words(count: int, seed: int) -> list[int]:
@@ -126,8 +127,8 @@ def over_http(server: Server, model: str, ids: Sequence[int], count: int) -> Tim
 _NEVER_ENDS: dict[str, Any] = {"temperature": 0, "logit_bias": {"0": -100, "2": -100}}
 
 
-def timed(started: float, times: Sequence[float]) -> Timed:
-    return Timed(times[0] - started, (len(times) - 1) / (times[-1] - times[0]))
+def timed(started: float, times: Sequence[float], *, cpu: float) -> Timed:
+    return Timed(times[0] - started, (len(times) - 1) / (times[-1] - times[0]), cpu)
 
 
 @asynccontextmanager
@@ -163,14 +164,14 @@ async def without_http(room: GenerationRoom, model: str, ids: Sequence[int], cou
         seed=0,
         deadline=time.monotonic() + SECONDS,
     )
-    started = time.perf_counter()
+    spent, started = time.process_time(), time.perf_counter()
     texts = await room.begin(wish)
     times = []
     async for event in texts.events():
         if isinstance(event, Token):
             times.append(time.perf_counter())
     texts.close()
-    return timed(started, times)
+    return timed(started, times, cpu=time.process_time() - spent)
 
 
 def same_bars(model: str) -> list[Bar]:
@@ -206,6 +207,7 @@ def cost_bars(model: str) -> list[Bar]:
         pairs = asyncio.run(alternate(server, model))
         firsts = [http.first / own.first for http, own in pairs]
         rates = [http.rate / own.rate for http, own in pairs]
+        spent = [http.cpu / own.cpu for http, own in pairs]
         gains = [gain(server, model, count) for count in (4, 8)]
     first = statistics.median(http.first for http, _ in pairs)
     rate = statistics.median(http.rate for http, _ in pairs)
@@ -214,6 +216,8 @@ def cost_bars(model: str) -> list[Bar]:
                    relation="<=", limit=1.3, unit="×", note=f"{1000 * first:.0f} ms"),
         median_bar("tokens a second over HTTP / in process", rates,
                    relation=">=", limit=0.85, unit="×", note=f"{rate:.1f} tokens/s"),
+        median_bar("CPU time over HTTP, of the server alone / in process", spent,
+                   relation="<=", limit=None, unit="×"),
         Bar("4 streams / one stream over HTTP, tokens a second", gains[0] / rate, unit="×"),
         Bar("8 streams / one stream over HTTP, tokens a second", gains[1] / rate, unit="×"),
     ]  # fmt: skip
