@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import structlog
 from fastapi.sse import format_sse_event
@@ -16,6 +17,22 @@ from service.web.problems import problem_response
 
 # A comment line now and then keeps proxies from taking a silent stream for a dead one.
 _SILENCE_SECONDS = 10.0
+
+# How the document describes an answer of events: each of them by itself.
+EVENTS: dict[str, Any] = {
+    "content": {
+        SSE: {
+            "schema": {
+                "type": "object",
+                "required": ["data"],
+                "properties": {
+                    "event": {"type": "string", "description": "What happened."},
+                    "data": {"type": "string", "description": "Of it, as JSON."},
+                },
+            }
+        }
+    }
+}
 
 logger = structlog.get_logger(__name__)
 

@@ -19,7 +19,10 @@ Least = Annotated[float, Field(ge=0, le=1)]
 Temperature = Annotated[float, Field(ge=0, le=100)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 IdText = Annotated[str, StringConstraints(pattern="^(0|[1-9][0-9]{0,8})$")]
-LogitBias = dict[IdText, Annotated[float, Field(ge=-100, le=100)]]
+LogitBias = Annotated[
+    dict[IdText, Annotated[float, Field(ge=-100, le=100)]],
+    Field(json_schema_extra={"additionalProperties": False}),  # no key of another form
+]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
 Stops = Annotated[list[StopText], Field(max_length=16)]
 MapText: TypeAlias = Literal[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Response
@@ -34,8 +34,7 @@ from service.errors import Fault, InvalidInput
 from service.runtime.decoders.chat import Message
 from service.web.call import Call, CurrentCall
 from service.web.capability import provide
-from service.web.events import EventStream, event_frame, problem_of
-from service.web.negotiation import SSE
+from service.web.events import EVENTS, EventStream, event_frame, problem_of
 from service.web.openapi import model_problems
 from service.web.readings import reading_choice
 from service.web.routing import ServiceRoute
@@ -43,7 +42,6 @@ from service.web.wire import json_response
 
 router = APIRouter(route_class=ServiceRoute)
 CurrentRoom = Annotated[GenerationRoom, Depends(provide(GenerationRoom))]
-_CHUNKS: dict[str, Any] = {"content": {SSE: {"schema": {"type": "string"}}}}
 # OpenAI allows 0, which leaves the likeliest token; so does any share this small.
 _LEAST_SHARE = 1e-9
 
@@ -52,7 +50,7 @@ _LEAST_SHARE = 1e-9
     "/v1/completions",
     summary="Continue texts, as OpenAI's clients ask for it",
     response_model=CompletionReply,
-    responses={200: _CHUNKS, **model_problems(409)},
+    responses={200: EVENTS, **model_problems(409)},
 )
 async def create_completion(
     body: CompletionRequest, call: CurrentCall, room: CurrentRoom
@@ -82,7 +80,7 @@ async def create_completion(
     "/v1/chat/completions",
     summary="Continue a conversation, as OpenAI's clients ask for it",
     response_model=ChatReply,
-    responses={200: _CHUNKS, **model_problems(409)},
+    responses={200: EVENTS, **model_problems(409)},
 )
 async def create_chat_completion(
     body: ChatRequest, call: CurrentCall, room: CurrentRoom

@@ -40,7 +40,7 @@ from service.numerics.distributions.contexts import Pooling
 from service.runtime.decoders.chat import Message
 from service.web.call import Call, CurrentCall
 from service.web.capability import provide
-from service.web.events import EventStream, event_frame, problem_of
+from service.web.events import EVENTS, EventStream, event_frame, problem_of
 from service.web.negotiation import JSON, SSE, preferred
 from service.web.openapi import model_problems
 from service.web.readings import reading_choice
@@ -50,14 +50,13 @@ from service.web.wire import json_response
 router = APIRouter(route_class=ServiceRoute)
 router.include_router(openai_router)
 CurrentRoom = Annotated[GenerationRoom, Depends(provide(GenerationRoom))]
-_EVENTS: dict[str, Any] = {"content": {SSE: {"schema": {"type": "string"}}}}
 
 
 @router.post(
     "/v1/attention/generate",
     summary="Continue a text or a conversation",
     response_model=GenerateReply,
-    responses={200: _EVENTS, **model_problems(409)},
+    responses={200: EVENTS, **model_problems(409)},
 )
 async def generate_text(
     body: GenerateRequest, request: Request, call: CurrentCall, room: CurrentRoom
@@ -98,7 +97,7 @@ async def generate_text(
     "/v1/attention/nbce",
     summary="Answer over contexts that are read apart",
     response_model=NbceReply,
-    responses={200: _EVENTS, **model_problems(409)},
+    responses={200: EVENTS, **model_problems(409)},
 )
 async def generate_over_contexts(
     body: NbceRequest, request: Request, call: CurrentCall, room: CurrentRoom

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from service.errors import Draining, Fault, Overloaded, PayloadTooLarge
+from service.runtime.heap import release_freed_memory
 from service.runtime.serving.deck import Deck
 from service.runtime.serving.jobs import Job, Slot, Stepper
 
@@ -205,6 +206,8 @@ class Scheduler:
             over = [(deck, job) for deck, jobs in turns for job in jobs if job.over]
             if over:
                 self._leave_slots(worker, over)
+                if not worker.load:
+                    release_freed_memory()
 
     def _leave_slots(self, worker: _Worker, over: list[tuple[Deck, Job]]) -> None:
         with self._lock:
