@@ -118,11 +118,11 @@ def lines(server: Server, body: dict[str, Any]) -> Iterator[bytes]:
 
 def over_http(server: Server, model: str, ids: Sequence[int], count: int) -> Timed:
     body = {"model": model, "ids": ids, "max_tokens": count, **_NEVER_ENDS}
-    started = time.perf_counter()
+    spent, started = server.cpu_ms(), time.perf_counter()
     times = [
         time.perf_counter() for line in lines(server, body) if line.startswith(b"event: token")
     ]
-    return timed(started, times)
+    return timed(started, times, cpu=(server.cpu_ms() - spent) / 1000)
 
 
 _NEVER_ENDS: dict[str, Any] = {"temperature": 0, "logit_bias": {"0": -100, "2": -100}}
