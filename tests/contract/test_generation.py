@@ -169,6 +169,8 @@ def test_a_stop_text_ends_it_and_is_not_part_of_it(room: TestClient) -> None:
     assert reply["text"] == plain["text"].partition(stop)[0]
     assert len(reply["tokens"]) < 60
     assert post(room, G, **body, stop="☃") == plain
+    held = post(room, G, **body, stop=plain["text"][-2:] + "☃")
+    assert held["text"] == plain["text"]
 
 
 def test_the_models_own_end_ends_it(room: TestClient) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.errors import Internal
 from service.numerics.attention.positions import RopeName, RopeScheme
 from service.numerics.attention.scales import ScaleName, ScaleScheme
 from service.numerics.dtypes import Matrix32
@@ -120,6 +121,16 @@ class TestEveryStepper:
         found = stepper.extend(0, np.array(other[8:]), start=8, positions=DIRECT)
         assert np.array_equal(found, expected)
 
+    def test_what_lies_behind_a_start_is_forgotten(self, opener: Opener) -> None:
+        ids = np.arange(12)
+        stepper, plain = opener(2), opener(2)
+        for each in (stepper, plain):
+            each.extend(0, ids[:8], start=0, positions=DIRECT)
+        stepper.extend(0, ids[:4], start=8, positions=DIRECT)
+        stepper.step([Row(0, 7, 12, DIRECT)])
+        found = stepper.extend(0, ids[8:], start=8, positions=DIRECT)
+        assert np.array_equal(found, plain.extend(0, ids[8:], start=8, positions=DIRECT))
+
     def test_what_was_given_stays(self, opener: Opener) -> None:
         stepper = opener(2)
         first = stepper.extend(0, np.array([1, 2, 3]), start=0, positions=DIRECT)
@@ -145,6 +156,27 @@ def test_the_serving_graph_computes_what_the_float_graph_does(
     for at in range(260, 290):
         row = stepper.step([Row(1, int(ids[at]), at, reading)])[0]
         assert np.allclose(row, expected[at], atol=1e-4)
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_no_run_has_one_row(models: Path, slot: int) -> None:
+    """Kernels for one row may round otherwise, so the neighbour of a lone row runs too."""
+    stepper = arena(models, 2)
+    stepper.extend(slot, np.array([1, 2, 3]), start=0, positions=DIRECT)
+    block = stepper._blocks["0.value"]
+    assert not block.values[1 - slot].any()
+    stepper.step([Row(slot, 4, 3, DIRECT)])
+    assert block.values[1 - slot, :, 0].any()
+    assert arena(models, 1)._blocks["0.key"].shape[0] == 2
+
+
+def test_a_slot_cannot_be_overrun(models: Path) -> None:
+    stepper = arena(models, 2, capacity=8)
+    with pytest.raises(Internal, match="9 tokens and 8 fit"):
+        stepper.extend(0, np.arange(9), start=0, positions=DIRECT)
+    stepper.extend(0, np.arange(8), start=0, positions=DIRECT)
+    with pytest.raises(Internal, match="9 tokens and 8 fit"):
+        stepper.step([Row(0, 1, 8, DIRECT)])
 
 
 def resident(block: Block) -> int:
