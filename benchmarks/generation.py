@@ -284,6 +284,9 @@ def drop_bars(model: str) -> list[Bar]:
             list(pool.map(lambda number: drop(server, model, number), range(STREAMS)))
         took = time.monotonic() - started
         settle(server)
+        limit = time.monotonic() + 10
+        while descriptors(server) > before[0] and time.monotonic() < limit:
+            time.sleep(0.1)  # connections close a moment after their last sequence
         left = gauge(server, "running") + gauge(server, "waiting")
         promised = metric(server, 'isotrope_sequence_cache_bytes{state="promised"}')
         kept = metric(server, KEPT) - kept
