@@ -107,3 +107,23 @@ class Metrics:
             ("model", "provider", "wished"),
             registry=registry,
         )
+        self.sequences = Gauge(
+            "isotrope_sequences",
+            "Jobs of generation by state: running in slots, or waiting for one.",
+            ("state",),
+            registry=registry,
+        )
+        self.sequence_cache_bytes = Gauge(
+            "isotrope_sequence_cache_bytes",
+            "Keys and values: promised to running jobs, or kept for prompts that begin alike.",
+            ("state",),
+            registry=registry,
+        )
+        self.generated_tokens = Counter(
+            "isotrope_generated_tokens", "Tokens generated.", ("model",), registry=registry
+        )
+        self.reused_tokens = Gauge(
+            "isotrope_reused_prompt_tokens",
+            "Tokens of prompts that needed no computing since the service started.",
+            registry=registry,
+        )

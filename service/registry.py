@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from service.capabilities.attention.wiring import capability as attention
 from service.capabilities.distribution.wiring import capability as distribution
 from service.capabilities.embeddings.wiring import capability as embeddings
+from service.capabilities.generation.wiring import capability as generation
 from service.capabilities.geodesic.wiring import capability as geodesic
 from service.capabilities.inference.wiring import capability as inference
 from service.capabilities.summarization.wiring import capability as summarization
@@ -23,6 +24,7 @@ CAPABILITIES: tuple[Capability, ...] = (
     distribution,
     inference,
     attention,
+    generation,
 )
 
 

@@ -65,6 +65,10 @@ def client(settings: Settings) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="session")
 def live(models_dir: Path) -> Iterator[ServiceProcess]:
-    """Return a service in a process of its own, started as a user starts it."""
-    with start_service(models_dir) as process:
+    """Return a service in a process of its own, started as a user starts it.
+
+    Its texts are short: what is asked of it is thousands of requests.
+    """
+    short = {"SERVICE_GENERATION_DEFAULT_TOKENS": "4", "SERVICE_GENERATION_MAX_TOKENS": "16"}
+    with start_service(models_dir, short) as process:
         yield process

@@ -1,0 +1,1 @@
+"""Run many sequences of one language model together."""
