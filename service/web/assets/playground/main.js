@@ -158,6 +158,10 @@ addEventListener("hashchange", () => {
   showFamily();
   $("main").focus();
 });
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address names the family
+  $("main").focus();
+});
 $("form").addEventListener("submit", run);
 $("form").addEventListener("input", showCode);
 $("stop").addEventListener("click", () => running?.abort());

@@ -33,4 +33,4 @@ export const REVIEWS = [
   "The lift is slow, but the room was spotless and the street is quiet at night.",
 ];
 
-export const VERSE = "Good morrow, friends. The night was long and cold,\nAnd yet the fire held. Who keeps the door?\nA man who swore he would not sleep, and slept.";
+export const VERSE = "Good morrow, friends. The night was long and cold,\nAnd yet the fire held. Who keeps the door?";
