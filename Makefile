@@ -4,7 +4,7 @@ HOST ?= 127.0.0.1
 PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
-MODELS := all-MiniLM-L6-v2 multilingual-e5-small use-multilingual-3 isotrope-unigram-32k isotrope-bytes
+MODELS := all-MiniLM-L6-v2 multilingual-e5-small use-multilingual-3 isotrope-unigram-32k isotrope-bytes smollm2-135m-instruct
 TEST_MODELS := $(MODELS) all-MiniLM-L6-v2-int8 multilingual-e5-small-fp32
 PYTEST ?= -n 2
 APART := -n 0 -o addopts="--import-mode=importlib -ra"

@@ -24,6 +24,8 @@ DEFAULTS = (
     "multilingual-e5-small",
     "use-multilingual-3",
     "isotrope-unigram-32k",
+    "isotrope-bytes",
+    "smollm2-135m-instruct",
 )
 
 

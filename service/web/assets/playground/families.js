@@ -165,7 +165,7 @@ const attention = {
   fields: [
     { name: "text", label: "Text", kind: "text", value: VERSE },
     { name: "variants", label: "Variants, one a line (2 to 6)", kind: "lines", value: ["mha", "gqa", "mqa", "mla"] },
-    { name: "model", label: "Model", kind: "text", value: "isotrope-bytes", hint: "isotrope-bytes is always there; smollm2-135m-instruct once it is built." },
+    { name: "model", label: "Model", kind: "line", value: "isotrope-bytes", hint: "isotrope-bytes is always there; smollm2-135m-instruct once it is built." },
   ],
   requests: ({ text, variants, model }) => [{ path: "/v1/attention/compare", body: drop({ text, variants, model: model.trim() }) }],
   async run(values, page) {
@@ -191,7 +191,7 @@ const generation = {
     { name: "temperature", label: "Temperature", kind: "number", value: 0.8, min: 0, step: 0.1 },
     { name: "probability_map", label: "Map", kind: "choice", choices: ["softmax", "gaussian", "exponential", "sparsemax", "entmax"], value: "softmax" },
     { name: "seed", label: "Seed", kind: "number", value: 7, min: 0, step: 1 },
-    { name: "model", label: "Model", kind: "text", value: "isotrope-bytes" },
+    { name: "model", label: "Model", kind: "line", value: "isotrope-bytes" },
   ],
   requests: (values) => [{ path: "/v1/attention/generate", body: drop({ ...values, model: values.model.trim() }) }],
   async run(values, page) {

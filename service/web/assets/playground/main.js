@@ -32,6 +32,8 @@ function fieldElement(field) {
     input.value = field.kind === "lines" ? field.value.join("\n") : field.value;
   } else if (field.kind === "choice") {
     input = el("select", shared, ...field.choices.map((text) => el("option", { value: text, text, selected: text === field.value })));
+  } else if (field.kind === "line") {
+    input = el("input", { ...shared, type: "text", value: field.value, spellcheck: "false" });
   } else {
     input = el("input", { ...shared, type: "number", value: field.value, step: field.step ?? "any", min: field.min, max: field.max });
   }
