@@ -174,15 +174,20 @@ def test_metrics_count_requests_by_operation_and_status(client: TestClient) -> N
     assert not any("nowhere" in key for key in after), "paths of clients would grow without bound"
 
 
-@pytest.mark.parametrize("path", ["/", "/docs"])
-def test_the_reference_page_needs_nothing_from_outside(client: TestClient, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "own"),
+    [("/", ("/playground/", "/docs", "/openapi.json", "#")), ("/docs", "/docs/assets/")],
+)
+def test_pages_need_nothing_from_outside(
+    client: TestClient, path: str, own: str | tuple[str, ...]
+) -> None:
     page = client.get(path)
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
     assets = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page.text)
     assert len(assets) >= 3
     for asset in assets:
-        assert asset.startswith("/docs/assets/"), asset
+        assert asset.startswith(own), asset
         assert client.get(asset).status_code == 200
     assert "http://" not in page.text
     assert "https://" not in page.text

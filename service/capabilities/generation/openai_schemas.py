@@ -20,7 +20,7 @@ from service.capabilities.generation.fields import (
     Top,
     as_list,
 )
-from service.capabilities.generation.schemas import Usage
+from service.capabilities.generation.schemas import GenerationUsage
 from service.web.readings import GivenBeyond, GivenRope, GivenScale
 from service.web.wire import Seed, WireModel
 
@@ -192,7 +192,7 @@ class CompletionReply(BaseModel):
     system_fingerprint: str = Field(description="First digits of the model's SHA-256.")
     seed: int
     choices: list[CompletionChoice]
-    usage: Usage
+    usage: GenerationUsage
 
 
 class ChatAlternative(BaseModel):
@@ -243,4 +243,4 @@ class ChatReply(BaseModel):
     system_fingerprint: str = Field(description="First digits of the model's SHA-256.")
     seed: int
     choices: list[ChatChoice]
-    usage: Usage
+    usage: GenerationUsage

@@ -195,7 +195,7 @@ class MergedTokenReply(TokenReply):
     entropies: list[float] = Field(description="Of each context's nucleus, in nats.")
 
 
-class Usage(BaseModel):
+class GenerationUsage(BaseModel):
     """Count tokens."""
 
     prompt_tokens: int
@@ -221,7 +221,7 @@ class _Generated(BaseModel):
     finish_reason: Literal["stop", "length"] = Field(
         description="`stop`: the model or a stop text ended it; `length`: it has its tokens."
     )
-    usage: Usage
+    usage: GenerationUsage
 
 
 class GenerateReply(_Generated):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from service.capabilities.geodesic.schemas import GraphName, HubnessName, MetricName
 
 
-class Usage(BaseModel):
+class TextUsage(BaseModel):
     """Count the tokens of a request, special ones included."""
 
     prompt_tokens: int
@@ -51,7 +51,7 @@ class PairwiseReply(BaseModel):
     model: str | None = Field(description="Null where vectors were given.")
     model_sha256: str | None
     transform: str | None
-    usage: Usage
+    usage: TextUsage
 
 
 class CorpusReply(BaseModel):
@@ -107,7 +107,7 @@ class QueryReply(BaseModel):
     calibration: str | None = Field(description="Which version was used.")
     model: str | None
     model_sha256: str | None
-    usage: Usage
+    usage: TextUsage
 
 
 class StepReply(BaseModel):

@@ -1,6 +1,7 @@
 """Reasons that depend on what vectors are to each other, to k, and to a transform."""
 
 REASONS = (
+    r"\d+ pairs that differ are too few for \d+ folds",
     r"1 vector came; a whitening needs",
     r"vectors are the same",
     r"samples span only",
