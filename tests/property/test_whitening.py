@@ -6,7 +6,7 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.numerics.dtypes import Matrix32
@@ -24,9 +24,7 @@ from service.numerics.whitening import (
     whiten,
 )
 
-settings.register_profile(
-    "brief", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("brief", deadline=None, max_examples=60)
 brief = settings.get_profile("brief")
 
 
